@@ -9,6 +9,7 @@
           |    +-- ContextStopped       the context is stopping or has stopped
           +-- ProcessError              = Process.Error
           |    +-- UnboundProcess       = Process.UnboundProcess: not spawned, or already terminated
+          +-- MalformedBody             a protobuf body does not parse; logged and counted, never raised to a caller
           +-- AskError                  an `ask` that will not be answered; `.reason` says why
                +-- AskTimeout           (also a TimeoutError) no answer within the time given
 
@@ -61,3 +62,7 @@ class AskError(CompactorError):
 
 class AskTimeout(AskError, TimeoutError):
     """No answer came within the time given."""
+
+
+class MalformedBody(CompactorError):  # noqa: N818 - says what came, like the other conditions
+    """The body of a message is not of the type that its name says. Counted and logged; the process goes on."""

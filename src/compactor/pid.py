@@ -11,7 +11,7 @@ import ipaddress
 import re
 import threading
 import weakref
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import NoReturn, final
 from urllib.parse import quote
 
@@ -24,6 +24,7 @@ _BAD_ID = re.compile(r"[\s@\x00-\x1f\x7f-\xa0\ud800-\udfff]")
 _HOST_NAME = re.compile(r"(?!.*\.[0-9]+\.?$)(?![0-9]+$)[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 
 
+@lru_cache(maxsize=4096)
 def _check_host(host: str) -> str:
     if ":" in host:
         return ipaddress.IPv6Address(host).compressed
@@ -150,6 +151,23 @@ class PID:
         return self
 
 
+def local_pid(address: tuple[str, int], id_: str) -> PID:
+    """Return the PID of an id at an address that is known to be right: the short way for one-time PIDs."""
+    return _interned.get((*address, id_)) or _intern(address, id_)
+
+
+def _intern(address: tuple[str, int], id_: str) -> PID:
+    with _interning:
+        found = _interned.get((*address, id_))
+        if found is None:
+            found = object.__new__(PID)
+            _set_address(found, address)
+            _set_id(found, id_)
+            _set_text(found, f"{id_}@{format_address(address)}")
+            _interned[(*address, id_)] = found
+    return found
+
+
 _interned: weakref.WeakValueDictionary[tuple[str, int, str], PID] = weakref.WeakValueDictionary()
 _interning = threading.Lock()
 _set_address = PID._address.__set__  # type: ignore[attr-defined]  # noqa: SLF001
@@ -167,15 +185,7 @@ def _make(ip: str, port: int, id_: str) -> PID:
         host = _check_host(ip)
     except ValueError as error:
         raise ValueError(f"{ip!r} cannot be the ip of a PID: {error}") from None
-    with _interning:
-        found = _interned.get((host, port, id_))
-        if found is None:
-            found = object.__new__(PID)
-            _set_address(found, (host, port))
-            _set_id(found, id_)
-            _set_text(found, f"{id_}@{format_address((host, port))}")
-            _interned[host, port, id_] = found
-    return found
+    return _intern((host, port), id_)
 
 
 def _what_is_wrong(text: str) -> str:

@@ -1,0 +1,64 @@
+"""The one door for other threads into a context's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ContextStopped
+
+
+class Portal:
+    """A queue of calls, run in order on the loop's thread.
+
+    `submit` may be called from any thread. Calls from one thread run in their order, the loop is woken at most once
+    until the queue is drained, and a call that was accepted before `close` is run before the thread ends.
+
+    Args:
+        wake: called on the loop's thread when there is something to drain.
+    """
+
+    __slots__ = ("_closed", "_loop", "_wake", "_woken", "queue")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+        self.queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._loop = loop
+        self._wake = wake
+        self._woken = False
+        self._closed = False
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have `function(*args)` run on the loop's thread.
+
+        Raises:
+            ContextStopped: the door is closed.
+        """
+        self.queue.append((function, args))
+        if self._closed:
+            raise ContextStopped("the context has stopped: make a new one")
+        if not self._woken:
+            # Set before the wake-up is asked for and cleared before the queue is looked at: an append in between is
+            # either seen by that drain or asks for another.
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._wake)
+            except RuntimeError:  # the loop was closed between the two lines
+                raise ContextStopped("the context has stopped: make a new one") from None
+
+    def drain(self) -> None:
+        """Run what is queued now. What is queued meanwhile has its turn later, so that a flood starves nobody."""
+        queue = self.queue
+        self._woken = False
+        for _ in range(len(queue)):
+            function, args = queue.popleft()
+            function(*args)
+        if queue and not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._wake)
+
+    def close(self) -> None:
+        """Accept nothing more, and run what was accepted."""
+        self._closed = True
+        self.drain()

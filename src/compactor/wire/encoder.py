@@ -1,0 +1,85 @@
+"""Messages to bytes: what a name may be, how an id travels, and the head that all messages of one kind share.
+
+The layout is ours within what every recorded peer accepts (docs/protocol.md): mesos-go wants a Host and exactly
+`Connection: Keep-Alive`, and never answers a User-Agent of `libprocess/`; the length comes last, so that a receiver
+that remembers heads finds the only varying part at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote_to_bytes
+
+from .._version import VERSION
+from ..pid import ID_SAFE, NOBODY, PID, format_address
+from .grammar import ESCAPED
+
+_NAME = re.compile(r"[!-~]*")
+_NOT_IN_NAME = re.compile(r"[?#]")
+_NO_LENGTH = b"Content-Length: "
+
+
+def check_name(name: str) -> None:
+    """Raise when `name` cannot be a message name: it is written into the request line as it is (libprocess.md 3.3).
+
+    Raises:
+        TypeError: it is no `str`.
+        ValueError: it holds what would break or shorten the request line.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a message name is a str, not {name!r}")
+    if _NAME.fullmatch(name) is None or _NOT_IN_NAME.search(name):
+        raise ValueError(
+            f"{name!r} cannot be a message name: use printable ASCII without white space, '?' and '#', "
+            "for it travels unescaped in the request line"
+        )
+
+
+def as_bytes(body: object) -> bytes:
+    """Return the body of a message as `bytes`, copying what can change under us.
+
+    Raises:
+        TypeError: it is neither None nor bytes, bytearray or memoryview.
+    """
+    if body is None:
+        return b""
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    raise TypeError(f"the body of a message is bytes, bytearray, memoryview or None, not {type(body).__name__}")
+
+
+def encode_path(id_: str, name: str) -> str:
+    """Return the request target of a message; one for an empty id is `/name`, as libprocess writes it."""
+    return f"/{quote(id_, safe=ID_SAFE)}/{name}" if id_ else f"/{name}"
+
+
+def decode_id(segment: str) -> str:
+    """Return the id that a path segment names: strictly percent-decoded UTF-8, and '+' is '+'.
+
+    Raises:
+        ValueError: an escape is malformed.
+    """
+    if "%" not in segment:
+        return segment
+    if ESCAPED.fullmatch(segment) is None:
+        raise ValueError(f"the id {segment[:100]!r} has a malformed escape")
+    try:
+        return unquote_to_bytes(segment).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"the id {segment[:100]!r} is not UTF-8") from None
+
+
+def encode_head(sender: PID | None, to: PID, name: str) -> bytes:
+    """Return the head of a message up to the digits of its length.
+
+    Append the decimal length, an empty line and the body.
+    """
+    lines = (
+        f"POST {encode_path(to.id, name)} HTTP/1.1",
+        f"Host: {format_address(to.address)}",
+        "Connection: Keep-Alive",
+        f"User-Agent: compactor/{VERSION}",
+        f"Libprocess-From: {NOBODY if sender is None else sender}",
+        "",
+    )
+    return "\r\n".join(lines).encode() + _NO_LENGTH
