@@ -4,7 +4,7 @@ Start it with: python examples/leader.py --port 5050
 
 Start followers beside it, open http://127.0.0.1:5050/leader, or give it a number of your own:
 
-    curl -d 1234567890 -H 'Libprocess-From: me@127.0.0.1:1' http://127.0.0.1:5050/leader/factor
+    curl -d 1234567890123 -H 'Libprocess-From: me@127.0.0.1:1' http://127.0.0.1:5050/leader/factor
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pathlib
 from compactor import Context, Process, install, route
 
 PAGE = pathlib.Path(__file__).with_name("leader.html").read_text(encoding="utf-8")
-PAUSE = 0.25  # seconds between two rounds of work
+PAUSE = 0.5  # seconds between two rounds of work
 
 
 class Leader(Process):
@@ -25,7 +25,7 @@ class Leader(Process):
         super().__init__("leader")
         self.followers = {}  # PID of each follower -> the number that it works on, or None
         self.waiting = collections.deque()  # numbers that were asked for, or lost with a follower
-        self.numbers = itertools.count(10**10)  # what to do when nothing is waiting
+        self.numbers = itertools.count(1_234_567_890)  # what to do when nothing is waiting
         self.answers = collections.Counter()  # PID of each follower there ever was -> its answers
         self.latest = collections.deque(maxlen=10)
         self.exits = []

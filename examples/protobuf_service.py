@@ -30,9 +30,9 @@ program.start()
 client = ProtobufProcess("client")
 program.spawn(client)
 
-# The answer's body is a protocol buffer of the type that the answer names.
+# The answer is a protocol buffer of the type that it names.
 answer = client.ask(splitter, StringValue(value="actors over the wire")).result()
-print(f"{answer.name} from {answer.sender}: {list(answer.body)}")
+print(f"{answer.DESCRIPTOR.full_name}: {list(answer)}")
 
 program.stop()
 service.stop()

@@ -206,10 +206,11 @@ def wait_until_port_is_free(port, ip="0.0.0.0"):
     eventually(can_be_bound, f"port {port} is free", timeout=60.0)
 
 
-def run_program(program, *arguments, env=(), timeout=DEADLINE):
+def run_program(program, *arguments, env=(), timeout=DEADLINE, expect_silence=False):
     """Run a file (or, given a str, a program text) as an OS process of its own; return it when it has ended by itself.
 
-    The test fails when it is still running after `timeout` seconds, or when its exit status is not 0.
+    The test fails when it is still running after `timeout` seconds, when its exit status is not 0, or when silence is
+    expected and it wrote to its standard error.
     """
     source = [str(program)] if isinstance(program, pathlib.Path) else ["-c", program]
     done = subprocess.run(
@@ -222,4 +223,5 @@ def run_program(program, *arguments, env=(), timeout=DEADLINE):
         check=False,
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert not (expect_silence and done.stderr), done.stderr
     return done

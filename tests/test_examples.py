@@ -13,7 +13,7 @@ from compactor import PID
 PROGRAMS_THAT_END = {
     "ping.py": r"ponger@\S+ got ping from pinger@\S+: hello\npinger@\S+ got pong from ponger@\S+: hello\n",
     "ask.py": r"average@\S+ says: the average is 5\.0\nno answer: no such process\n",
-    "protobuf_service.py": r"google\.protobuf\.ListValue from splitter@\S+: \['actors', 'over', 'the', 'wire'\]\n",
+    "protobuf_service.py": r"google\.protobuf\.ListValue: \['actors', 'over', 'the', 'wire'\]\n",
 }
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PROGRAMS_THAT_STAY = {"leader.py", "follower.py", "http_page.py"}

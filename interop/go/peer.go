@@ -3,10 +3,10 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 
@@ -125,10 +125,12 @@ func main() {
 	}
 	say(event{Event: "ready", Pid: m.UPID().String()})
 
-	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
+	commands := json.NewDecoder(os.Stdin)
+	for {
 		var c command
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
+		if err := commands.Decode(&c); err == io.EOF {
+			return
+		} else if err != nil {
 			log.Exit(err)
 		}
 		to, err := upid.Parse(c.To)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._version import VERSION as __version__
+from ._version import VERSION
 from .context import Context, DeadLetter, Timer
 from .errors import (
     AskError,
@@ -65,6 +65,8 @@ __all__ = [
     "unique_id",
 ]
 
+__version__ = VERSION
+
 install = Process.install
 route = Process.route
 
@@ -91,7 +93,7 @@ def join(timeout: float | None = None) -> None:
 def __getattr__(name: str) -> Any:
     # Loaded by who uses it only: protobuf is slow to import.
     if name == "ProtobufProcess":
-        from .protobuf import ProtobufProcess  # noqa: PLC0415
+        from .protobuf import ProtobufProcess
 
         return ProtobufProcess
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

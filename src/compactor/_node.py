@@ -10,36 +10,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
-import threading
 import time
 from _thread import get_ident
 from collections import Counter, deque
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from ._aio.coroutines import Stepper
-from ._aio.inbound import ACCEPTED, Inbound, InboundExchange
-from ._aio.outbound import RECONNECT_SECONDS, Lane, Outgoing, Peer, Refresh
+from ._aio.inbound import ACCEPTED, CLOSING, Inbound
+from ._aio.outbound import Lane, Outgoing, Peer
 from ._aio.portal import Portal
-from ._aio.sockets import reason_of
+from ._ask import Ask
+from ._names import Names
 from ._runtime.asks import Asks, Pending
 from ._runtime.cell import ENDED, CallEvent, Cell, Event, ExitedEvent, InitializeEvent
 from ._runtime.handlers import find_method, tables_of
-from ._runtime.links import Link, Links
 from ._runtime.scheduler import Scheduler
-from ._version import VERSION
+from ._serving import Serving
+from ._watching import Watching
 from .errors import AskError, AskTimeout, ContextStopped, InvalidMethod, InvalidProcess, MalformedBody
-from .http.exchange import plain_response
-from .http.routes import allow, split_target
-from .messages import Envelope, Message
+from .http.exchange import SERVER, plain_response
+from .messages import DeadLetter, Envelope, Message
 from .pid import PID, format_address, local_pid
 from .settings import is_own, is_wildcard
-from .wire.answers import Answer
 from .wire.decoder import EXITED, LINK, ONE_TIME, HeadBudget, Request
-from .wire.encoder import as_bytes, check_name, decode_id, encode_head
+from .wire.encoder import as_bytes, check_name, encode_head
 
 if TYPE_CHECKING:
     from .context import Context
@@ -48,37 +44,11 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("compactor")
 
 Address = tuple[str, int]
-AnswerT = TypeVar("AnswerT")
 Convert = Callable[[PID, str, bytes], Any]
 
-_SERVER: Final = f"Server: compactor/{VERSION}\r\n"
-_CLOSE: Final = f"HTTP/1.1 202 Accepted\r\n{_SERVER}Connection: close\r\nContent-Length: 0\r\n\r\n".encode()
-_LINK_BODY: Final = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,6})")
-_EXITED_BODY: Final = re.compile(rb"([0-9a-f]{32}) (.{0,1000})", re.DOTALL)
 _MOST_ROUTES: Final = 65_536
-_MOST_WATCHERS: Final = 100_000  # per connection
-_NAME_SECONDS: Final = 30.0
-_REFRESHES_MISSED: Final = 4
+_POLL_SECONDS: Final = 0.005  # only while the context stops, when many things end on their own
 _RESERVED: Final = (LINK, EXITED)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that was not delivered, or whose delivery is not known, and why.
-
-    Attributes:
-        sender, to, name: as they were sent; `to` has the local address for what came from elsewhere.
-        size: bytes of the body, None where it is not known any more.
-        reason: "no such process", "connection refused", "terminated", ...
-        time: seconds since the epoch.
-    """
-
-    sender: PID
-    to: PID
-    name: str
-    size: int | None
-    reason: str
-    time: float = field(default_factory=time.time)
 
 
 class LocalOut(Envelope):
@@ -103,129 +73,6 @@ class LocalOut(Envelope):
             self.node.put_again(self, body)
 
 
-class Ask(Generic[AnswerT]):
-    """An answer that is to come: `await` it on an event loop, or call `result()` in a thread."""
-
-    __slots__ = ("_callbacks", "_error", "_event", "_lock", "_node", "_value", "done_")
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
-        self._value: AnswerT | None = None
-        self._error: BaseException | None = None
-        self.done_ = False
-
-    def done(self) -> bool:
-        """Whether it has ended, well or not."""
-        return self.done_
-
-    def result(self, timeout: float | None = None) -> AnswerT:
-        """Wait for the answer and return it.
-
-        Args:
-            timeout: seconds to wait at most; the question itself ends by its own.
-
-        Raises:
-            AskError: it will not be answered; `AskTimeout` when the time of the question is over.
-            TimeoutError: `timeout` is over.
-            RuntimeError: on the context's own thread, which would wait for itself: `await` it there.
-        """
-        if not self.done_:
-            if get_ident() == self._node.thread:
-                raise RuntimeError("result() on the context's own thread would wait for itself: await the ask instead")
-            event = threading.Event()
-            self._when_done(event.set)
-            if not event.wait(timeout):
-                raise TimeoutError(f"no answer within {timeout} s of waiting")
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
-
-    def __await__(self) -> Generator[Any, None, AnswerT]:
-        if not self.done_:
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-
-            def wake() -> None:
-                if not future.done():
-                    future.set_result(None)
-
-            if loop is self._node.loop:
-                self._when_done(wake)
-            else:
-                self._when_done(lambda: loop.call_soon_threadsafe(wake))
-            yield from future
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
-
-    def _when_done(self, callback: Callable[[], None]) -> None:
-        with self._lock:
-            if not self.done_:
-                self._callbacks.append(callback)
-                return
-        callback()
-
-    def finish(self, value: AnswerT | None, error: BaseException | None) -> None:
-        """End it; called once, on the context's thread."""
-        with self._lock:
-            self._value = value
-            self._error = error
-            self.done_ = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
-
-
-class HttpEvent(Event):
-    """An ordinary request for a route of the process. An asynchronous route does not hold the mailbox."""
-
-    __slots__ = ("exchange", "function")
-
-    def __init__(self, exchange: InboundExchange, function: Callable[..., Any]) -> None:
-        self.exchange = exchange
-        self.function = function
-
-    @property
-    def what(self) -> str:  # type: ignore[override]
-        """Which request, for the log."""
-        return f"{self.exchange.head.method} {self.exchange.head.path}"
-
-    def run(self, cell: Cell) -> None:
-        """Start the route."""
-        node: Any = cell.host
-        process = cell.process
-
-        def failed(error: BaseException) -> None:
-            node.handler_raised(cell, self.what, None, error)
-
-        def done(error: BaseException | None) -> None:
-            if error is not None:
-                failed(error)
-
-        run = node.bridge.start(self.exchange, lambda handler: self.function(process, handler), failed)
-        node.step(run, done)
-
-    def dropped(self, cell: Cell, reason: str) -> None:
-        """The process ended first."""
-        super().dropped(cell, reason)
-        exchange = self.exchange
-        exchange.write(plain_response(exchange.head, 503, f"{cell.pid.id}: {reason}\n"))
-        exchange.finish(not exchange.head.persistent)
-
-
-class _Waiting:
-    """What waits for a host name to be resolved, in order."""
-
-    __slots__ = ("calls", "name", "port")
-
-    def __init__(self, name: str, port: int) -> None:
-        self.name = name
-        self.port = port
-        self.calls: list[tuple[Callable[..., None], Callable[[str], None]]] = []
-
-
 class Node:
     """The state of one context. Implements `Host` for cells, `Network` for peers and `Server` for connections."""
 
@@ -241,9 +88,6 @@ class Node:
         self.heads = HeadBudget()
         self.body_limit: int = context.body_limit
         self.idle_seconds: float = context.idle_seconds
-        self.link_silence: float = context.link_silence
-        # mesos-go closes a connection on which it has accepted nothing for 10 s, and it does not know a __link__.
-        self.refresh_seconds = min(context.link_silence / 3, 5.0)
         self.scheduler = Scheduler(time.monotonic, self._ask_turn, self._flush)
         self.stepper = Stepper(loop)
         self.portal = Portal(loop, self._drain)
@@ -255,7 +99,7 @@ class Node:
         self.return_mailbox = self.scheduler.return_mailbox
         # Processes:
         self.cells: dict[str, Cell] = {}
-        self.links = Links()
+        self.watching = Watching(self, context.link_silence)
         self.asks = Asks()
         self.ask_number = 0
         self.stopping = False
@@ -266,17 +110,15 @@ class Node:
         self._routes: dict[tuple[PID, PID, str], LocalOut | Outgoing] = {}
         self._dirty: list[Lane] = []
         self._when_clear: list[Callable[[], None]] = []
-        self._refreshing: dict[Address, list[Any]] = {}
-        self._names: dict[str, tuple[str, float]] = {}
-        self._waiting: list[_Waiting] = []
+        self.names = Names(loop, self.forget_routes)
+        self.serving = Serving(self, context.delegate)
+        self.serve = self.serving.serve
         self._own: dict[Address, bool] = {bound: True, own: True}
         # What happened:
         self.counters: Counter[str] = Counter()
         self.messages_received = 0
         self.dead_letters: deque[DeadLetter] = deque(maxlen=1000)
-        self._bridge: Any = None
         self._awaited: dict[Cell, list[Callable[[], None]]] = {}
-        self.sweeper: Any = None
         self._empty: asyncio.Future[None] | None = None
 
     # --- any thread ---------------------------------------------------------------------------------------------------
@@ -317,11 +159,11 @@ class Node:
         """Let a process watch another."""
         if not isinstance(to, PID):
             raise TypeError(f"a process links to a PID, not {to!r}")
-        self.call(self._link, cell, to, reconnect)
+        self.call(self.watching.link, cell, to, reconnect)
 
     def terminate(self, cell: Cell, inject: bool = True) -> None:
         """End a process."""
-        self.call(partial(cell.terminate, "terminated", inject=inject))
+        self.call(cell.terminate, "terminated", inject)
 
     def ask(
         self, to: PID, name: str, body: Any = None, timeout: float | None = 30.0, convert: Convert | None = None
@@ -367,8 +209,7 @@ class Node:
         known = self._own.get(address)
         if known is None:
             ip, port = address
-            known = port == self.bound[1] and is_wildcard(self.bound[0]) and ":" not in ip == (":" not in self.bound[0])
-            known = known and ip.replace(".", "").isdigit() and is_own(ip)
+            known = port == self.bound[1] and is_wildcard(self.bound[0]) and is_own(ip)
             if len(self._own) > 4096:
                 self._own = {self.bound: True, self.address: True}
             self._own[address] = known
@@ -425,10 +266,10 @@ class Node:
         """
         if self.stopping:
             raise ContextStopped("the context is stopping: no process can be spawned on it")
-        id_ = process._compactor_id  # noqa: SLF001 - ours
+        id_ = process._compactor_id
         if id_ is None:
             raise InvalidProcess(f"{type(process).__name__}.__init__ did not call super().__init__(name)")
-        if process._compactor_cell is not None:  # noqa: SLF001
+        if process._compactor_cell is not None:
             raise InvalidProcess(f"{process!r} is bound already: a process is spawned once, make another one")
         if id_ in self.cells:
             raise InvalidProcess(
@@ -436,12 +277,12 @@ class Node:
                 "terminate that first, or choose another name (unique_id makes one)"
             )
         tables = tables_of(type(process))
-        if tables.routes and self._bridge is None:
-            self._load_bridge()
+        if tables.routes:
+            _ = self.serving.bridge  # its import is not to happen under the first request
         cell = Cell(self, process, local_pid(self.address, id_), tables, f"{self.random.getrandbits(64):016x}")
-        cell.delegates = process._compactor_delegates  # noqa: SLF001
+        cell.delegates = process._compactor_delegates
         self.cells[id_] = cell
-        process._compactor_cell = cell  # noqa: SLF001
+        process._compactor_cell = cell
         self.counters["spawned"] += 1
         return cell
 
@@ -458,7 +299,7 @@ class Node:
         """Spawn for another thread, which waits."""
         try:
             cell = self.bind(process)
-        except Exception as error:  # noqa: BLE001 - it is raised where the spawn was called
+        except Exception as error:
             done(None, error)
             return
         cell.put((InitializeEvent(lambda error: done(cell.pid, error)), None))
@@ -471,17 +312,10 @@ class Node:
         """A process has ended: its id is free, who watched it is told."""
         if self.cells.get(cell.pid.id) is cell:
             del self.cells[cell.pid.id]
-        cell.process._compactor_cell = None  # noqa: SLF001 - ours
+        cell.process._compactor_cell = None
         self.counters["terminated"] += 1
-        for linker, pid in self.links.ended(cell):
-            self._tell(linker, pid, reason)
+        self.watching.ended(cell, reason)
         self.asks.target_ended(cell.pid, reason)
-        if cell.watchers:
-            for (connection, linker), (nonce, _) in cell.watchers.items():
-                connection.watchers.pop((cell, linker), None)  # type: ignore[attr-defined]
-                if not self.stopping:
-                    self._notify(cell.pid, linker, nonce, reason)
-            cell.watchers = None
         for done in self._awaited.pop(cell, ()):
             done()
         if self._empty is not None and not self.cells and not self._empty.done():
@@ -515,7 +349,8 @@ class Node:
         out = self._routes.get((sender, to, name))
         if out is None:
             _check(to, name)
-            address = self._resolve(to, lambda: self._send(sender, to, name, body), self._lost(sender, to, name, body))
+            again = partial(self._send, sender, to, name, body)
+            address = self.names.resolve(to, again, partial(self.undelivered, sender, to, name, len(body)))
             if address is None:
                 return
             if self.is_own(address):
@@ -533,7 +368,9 @@ class Node:
             if not sender.id.startswith(ONE_TIME):
                 self._remember(sender, to, name, out)
             out.put(body)
-        elif not self._to_one_time(Envelope(sender, to.id, name), body):
+        elif to.id.startswith(ONE_TIME):
+            self._to_one_time(Envelope(sender, to.id, name), body)
+        else:
             self.undelivered(sender, to, name, len(body), "no such process")
 
     def put_again(self, out: LocalOut, body: bytes) -> None:
@@ -555,9 +392,6 @@ class Node:
         self.counters["delegated"] += 1
         self._send(sender, to, name, body)
 
-    def _lost(self, sender: PID, to: PID, name: str, body: bytes) -> Callable[[str], None]:
-        return lambda reason: self.undelivered(sender, to, name, len(body), reason)
-
     def peer(self, address: Address) -> Peer:
         """Return the peer at an address."""
         peer = self.peers.get(address)
@@ -567,69 +401,13 @@ class Node:
 
     def peer_idle(self, peer: Peer) -> None:
         """A peer has nothing left: forget it."""
-        if self.peers.get(peer.address) is peer and not self.links.has(peer.address):
+        if self.peers.get(peer.address) is peer and not self.needed(peer.address):
             del self.peers[peer.address]
             self.forget_routes()
 
     def jitter(self) -> float:
         """Return a random factor for a pause."""
         return self.random.uniform(0.5, 1.0)
-
-    # --- names --------------------------------------------------------------------------------------------------------
-
-    def _resolve(self, to: PID, again: Callable[[], None], failed: Callable[[str], None]) -> Address | None:
-        """Return the address of a PID with its name resolved, or None: then `again` or `failed` is called later.
-
-        What goes to another name or number while one with the same port is being looked up waits behind it: they may
-        be the same process, and a message must not overtake an earlier one.
-        """
-        ip, port = to.address
-        for waiting in self._waiting:
-            if waiting.port == port:
-                waiting.calls.append((again, failed))
-                if waiting.name != ip and self._name_of(to) is not None and self._known(ip) is None:
-                    self._look_up(ip, port)
-                return None
-        name = self._name_of(to)
-        if name is None:
-            return to.address
-        known = self._known(name)
-        if known is not None:
-            return known, port
-        self.forget_routes()
-        self._look_up(name, port).calls.append((again, failed))
-        return None
-
-    @staticmethod
-    def _name_of(to: PID) -> str | None:
-        ip = to.ip
-        return None if ":" in ip or ip.replace(".", "").isdigit() else ip
-
-    def _known(self, name: str) -> str | None:
-        entry = self._names.get(name)
-        if entry is None or (entry[1] < self.loop.time() and not self._routes):
-            return None
-        return entry[0]
-
-    def _look_up(self, name: str, port: int) -> _Waiting:
-        waiting = _Waiting(name, port)
-        self._waiting.append(waiting)
-        self.loop.create_task(self._resolve_name(waiting))  # noqa: RUF006 - `_waiting` keeps what it works on
-        return waiting
-
-    async def _resolve_name(self, waiting: _Waiting) -> None:
-        reason = ""
-        try:
-            found = await self.loop.getaddrinfo(waiting.name, waiting.port, type=1)
-            self._names[waiting.name] = (str(found[0][4][0]), self.loop.time() + _NAME_SECONDS)
-        except OSError as error:
-            reason = f"the name {waiting.name!r} cannot be resolved: {reason_of(error)}"
-        self._waiting.remove(waiting)
-        for again, failed in waiting.calls:
-            if reason:
-                failed(reason)
-            else:
-                again()
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
@@ -663,128 +441,37 @@ class Node:
         self.asks.failed(id_, "timed out")
 
     def _to_one_time(self, envelope: Envelope, body: bytes) -> bool:
-        if not envelope.id.startswith(ONE_TIME):
-            return False
-        if not self.asks.answered(envelope.id, envelope.sender, envelope.name, body):
+        """Take the answer to a question; False when the question has ended before."""
+        answered = self.asks.answered(envelope.id, envelope.sender, envelope.name, body)
+        if not answered:
             self.counters["late_answers"] += 1
-        return True
+        return answered
 
     # --- links --------------------------------------------------------------------------------------------------------
 
-    def _link(self, cell: Cell, to: PID, reconnect: bool) -> None:
-        if cell.state is ENDED:
-            return
-        address = self._resolve(to, lambda: self._link(cell, to, reconnect), lambda why: self._tell(cell, to, why))
-        if address is None:
-            return
-        if self.is_own(address):
-            target = self.cells.get(to.id)
-            if target is None:
-                self._tell(cell, to, "no such process")
-            else:
-                self.links.local(cell, target, to)
-            return
-        peer = self.peer(address)
-        link = self.links.remote(cell, to, address, f"{random.SystemRandom().getrandbits(128):032x}")
-        if reconnect:
-            peer.lane(cell.pid).retire(RECONNECT_SECONDS)
-        if link is None and reconnect:
-            link = next(known for known in self.links.at(address) if known.cell is cell and known.pid is to)
-        if link is not None:
-            self._refresh(peer, link)
-            if address not in self._refreshing:
-                self._watch(address, peer)
-
-    def _refresh(self, peer: Peer, link: Link) -> None:
-        """Say (again) that we watch, and learn from the answer whether the linkee lives."""
-        pid = link.cell.pid
-        body = b"%b %d" % (link.nonce.encode(), max(1, round(self.refresh_seconds)))
-        head = encode_head(pid, link.pid, LINK)
-        Refresh(pid, link.pid, LINK, head, peer.lane(pid), body, partial(self._link_answered, link)).send()
-
-    def _link_answered(self, link: Link, answer: Answer) -> None:
-        """Believe a compactor's word about its process, and nobody else's: mesos-go answers 404 to any unknown name."""
-        if not link.alive or not answer.headers.get("server", "").startswith("compactor/"):
-            return
-        if answer.status == 404:
-            self._linkee_gone(link, "no such process" if link.incarnation is None else "terminated")
-        elif answer.status == 202:
-            incarnation = answer.headers.get("compactor-incarnation")
-            if link.incarnation is None:
-                link.incarnation = incarnation
-            elif incarnation != link.incarnation:
-                self._linkee_gone(link, "terminated; another process has its PID now")
-
-    def _linkee_gone(self, link: Link, reason: str) -> None:
-        if self.links.take(link):
-            self._tell(link.cell, link.pid, reason)
-        self.asks.target_ended(link.pid, reason)
-
-    def _tell(self, linker: Cell, pid: PID, reason: str) -> None:
+    def tell(self, linker: Cell, pid: PID, reason: str) -> None:
         """Let a process know that one it watched is gone."""
         self.counters["exited"] += 1
         log.info("%s: the linked %s is gone: %s", linker.pid, pid, reason)
         if linker.state is not ENDED:
             linker.put((ExitedEvent(pid, reason), None))
 
-    def _watch(self, address: Address, peer: Peer) -> None:
-        """Begin to refresh the links to an address, and to judge its silence."""
-        now = self.loop.time()
-        timer = self.loop.call_later(self.refresh_seconds, self._tick, address)
-        self._refreshing[address] = [timer, peer.answers, now]
-
-    def _tick(self, address: Address) -> None:
-        links = self.links.at(address)
-        if not links:
-            del self._refreshing[address]
-            return
-        peer = self.peer(address)
-        entry = self._refreshing[address]
-        now = self.loop.time()
-        if peer.answers != entry[1]:
-            entry[1:] = [peer.answers, now]
-        # Only a peer that has answered before can fall silent: some never answer.
-        if peer.answers and now - entry[2] >= self.link_silence:
-            self.counters["silent_peers"] += 1
-            del self._refreshing[address]
-            peer.lose(f"silent for {now - entry[2]:.1f} s")
-            return
-        entry[0] = self.loop.call_later(self.refresh_seconds, self._tick, address)
-        for link in links:
-            self._refresh(peer, link)
-
     def needed(self, address: Address) -> bool:
         """Whether a link needs a connection to an address."""
-        return self.links.has(address)
+        return self.watching.links.has(address)
 
     def address_lost(self, address: Address, reason: str, *, gone: bool) -> None:
-        """A connection broke, or could not be made: all links to the address break."""
-        entry = self._refreshing.pop(address, None)
-        if entry is not None:
-            entry[0].cancel()
-        broken = self.links.broken(address)
-        for link in broken:
-            self._tell(link.cell, link.pid, reason)
-        if broken or gone:
-            log.info("lost %s: %s", format_address(address), reason)
-        for name in [name for name, (ip, _) in self._names.items() if ip == address[0]]:
-            del self._names[name]
-            self.forget_routes()
-
-        def at_address(pid: PID) -> bool:
-            name = self._name_of(pid)
-            return pid.port == address[1] and (pid.ip if name is None else self._known(name)) in (address[0], None)
-
+        """A connection broke, or could not be made: links break, and what was asked there may have no answer."""
+        broken = self.watching.address_lost(address, reason)
+        log.info("%s: %s; %d links broken", format_address(address), reason, broken)
+        asked = [pid for pid in self.asks.targets() if self.names.known(pid) == address]
+        self.names.forget(address[0])
         if gone:
-            self.asks.gone(at_address, reason)
-        elif not self.stopping and self.asks.waits_for(at_address):
-            # Closed is not gone: whoever answers may do so on a connection of its own. Nobody there is.
-            self.peer(address).probe(self.bound_pid)
-
-    @property
-    def bound_pid(self) -> PID:
-        """A PID of this context that is no process's, for connections on nobody's behalf."""
-        return local_pid(self.address, "")
+            for pid in asked:
+                self.asks.target_ended(pid, reason)
+        elif asked and not self.stopping:
+            # Closed is not gone: whoever answers may do so on a connection of its own. If nobody is there, it is.
+            self.peer(address).probe(local_pid(self.address, ""))
 
     # --- what connections bring ---------------------------------------------------------------------------------------
 
@@ -795,144 +482,29 @@ class Node:
             return None
         self.messages_received += 1
         if envelope.name == LINK:
-            return self._watched(connection, request, envelope)
+            return self.watching.watched(connection, request, envelope)
         if envelope.name == EXITED:
-            return self._exit_notice(request, envelope)
+            return self.watching.exit_notice(request, envelope)
+        # What is left is the last message of its connection.
         cell = self.cells.get(envelope.id)
-        if cell is None:
-            answer = self.undeliverable(envelope, request.body)
-            return plain_response(request.head, 404, "no such process\n") if answer is not ACCEPTED else _CLOSE
-        cell.put((envelope, request.body))
-        return _CLOSE
+        if cell is not None:
+            cell.put((envelope, request.body))
+        elif self.undeliverable(envelope, request.body) is not ACCEPTED:
+            return plain_response(request.head, 404, "no such process\n")
+        return CLOSING
 
     def undeliverable(self, envelope: Envelope, body: bytes) -> bytes:
         """Take a message to an id that is no process."""
         if envelope.id.startswith(ONE_TIME):
-            if self.asks.answered(envelope.id, envelope.sender, envelope.name, body):
-                return ACCEPTED
-            self.counters["late_answers"] += 1
-            return _not_found("late")
+            return ACCEPTED if self._to_one_time(envelope, body) else _NO_SUCH_PROCESS
         to = local_pid(self.address, envelope.id)
         self.undelivered(envelope.sender, to, envelope.name, len(body), "no such process", answered=True)
-        return _not_found("no such process")
-
-    def _watched(self, connection: Inbound, request: Request, envelope: Envelope) -> bytes:
-        """Somebody elsewhere watches a process here (the link extension, docs/protocol.md)."""
-        parts = _LINK_BODY.fullmatch(request.body)
-        if parts is None:
-            return plain_response(request.head, 400, "a __link__ carries a nonce and its refresh time\n")
-        cell = self.cells.get(envelope.id)
-        if cell is None:
-            return _not_found("no such process")
-        key = (cell, envelope.sender)
-        if key in connection.watchers or len(connection.watchers) < _MOST_WATCHERS:
-            until = self.loop.time() + _REFRESHES_MISSED * max(1, int(parts[2]))
-            connection.watchers[key] = None
-            if cell.watchers is None:
-                cell.watchers = {}
-            cell.watchers[connection, envelope.sender] = (parts[1], until)
-        else:
-            self.counters["watchers_refused"] += 1
-        persistent = "" if request.head.persistent else "Connection: close\r\n"
-        return (
-            f"HTTP/1.1 202 Accepted\r\n{_SERVER}Compactor-Incarnation: {cell.incarnation}\r\n{persistent}"
-            "Content-Length: 0\r\n\r\n"
-        ).encode()
-
-    def _exit_notice(self, request: Request, envelope: Envelope) -> bytes:
-        """A process that one of ours watches says that it has ended: believed if it knows the link's nonce."""
-        cell = self.cells.get(envelope.id)
-        parts = _EXITED_BODY.fullmatch(request.body)
-        link = self.links.by_nonce(cell, parts[1].decode()) if cell is not None and parts is not None else None
-        if link is None or parts is None:
-            self.counters["stale_exits"] += 1
-        else:
-            self._linkee_gone(link, parts[2].decode("utf-8", "replace"))
-        return ACCEPTED if request.head.persistent else _CLOSE
-
-    def _notify(self, dead: PID, linker: PID, nonce: bytes, reason: str) -> None:
-        """Tell a linker elsewhere; it only speeds things up, so it is not reported when it is lost."""
-
-        def notify() -> None:
-            address = self._resolve(linker, notify, lambda why: None)
-            if address is not None and not self.is_own(address):
-                lane = self.peer(address).lane(dead)
-                head = encode_head(dead, linker, EXITED)
-                Refresh(dead, linker, EXITED, head, lane, nonce + b" " + reason.encode(), lambda answer: None).send()
-
-        notify()
-
-    def sweep_watchers(self) -> None:
-        """Forget remote linkers that have not refreshed for too long."""
-        now = self.loop.time()
-        for connection in list(self.connections):
-            for cell, linker in list(connection.watchers):
-                entry = cell.watchers.get((connection, linker)) if cell.watchers else None
-                if entry is None or entry[1] < now:
-                    self._unwatch(connection, cell, linker)
-        self.sweeper = self.loop.call_later(60.0, self.sweep_watchers)
-
-    def _unwatch(self, connection: Inbound, cell: Cell, linker: PID) -> None:
-        connection.watchers.pop((cell, linker), None)
-        if cell.watchers is not None:
-            cell.watchers.pop((connection, linker), None)
+        return _NO_SUCH_PROCESS
 
     def connection_closed(self, connection: Inbound) -> None:
-        """A connection is gone, and the watchers it brought with it."""
+        """A connection is gone, and what it brought with it."""
         self.connections.discard(connection)
-        for cell, linker in list(connection.watchers):
-            self._unwatch(connection, cell, linker)
-
-    # --- HTTP ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def bridge(self) -> Any:
-        """What runs routes; tornado is loaded when first needed."""
-        if self._bridge is None:
-            self._load_bridge()
-        return self._bridge
-
-    def _load_bridge(self) -> None:
-        from .http.tornado import TornadoBridge  # noqa: PLC0415 - slow to import
-
-        self._bridge = TornadoBridge()
-
-    def serve(self, exchange: InboundExchange) -> None:
-        """Find the route of an ordinary request and queue it, or answer at once."""
-        head = exchange.head
-        path = head.path
-        id_, rest = split_target(path)
-        cell = self._cell_at(id_)
-        delegate = self.context.delegate
-        if cell is None and delegate:
-            cell = self.cells.get(delegate)
-            rest = path
-        if cell is None:
-            self._respond(exchange, 404, f"no process serves {path}\n")
-            return
-        found = cell.tables.routes.find(rest)
-        if found is None:
-            self._respond(exchange, 404, f"{cell.pid.id} has no route for {path}\n")
-            return
-        function, methods = found
-        if head.method not in methods:
-            allowed = allow(methods)
-            self._respond(exchange, 405, f"{path} takes {allowed}\n", [("Allow", allowed)])
-            return
-        cell.put((HttpEvent(exchange, function), None))
-
-    def _cell_at(self, segment: str) -> Cell | None:
-        try:
-            return self.cells.get(decode_id(segment))
-        except ValueError:
-            return None
-
-    @staticmethod
-    def _respond(
-        exchange: InboundExchange, status: int, text: str, headers: list[tuple[str, str]] | None = None
-    ) -> None:
-        exchange.write(plain_response(exchange.head, status, text, headers or []))
-        exchange.finish(not exchange.head.persistent)
+        self.watching.connection_closed(connection)
 
     # --- what happened ------------------------------------------------------------------------------------------------
 
@@ -945,8 +517,7 @@ class Node:
     ) -> None:
         """A message was not delivered, or is not known to be: keep it as a dead letter, and end a question.
 
-        Args:
-            answered: it came from elsewhere and its sender is told by the answer.
+        `answered` says that it came from elsewhere, so that the answer tells its sender.
         """
         self.counters["dead_letters"] += 1
         self.counters[f"dead_letters: {reason}"] += 1
@@ -1011,14 +582,12 @@ class Node:
         for connection in list(self.connections):
             connection.close()
         while self.connections and self.loop.time() < deadline:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(_POLL_SECONDS)
         for connection in list(self.connections):
             connection.abort()
         self.stepper.close()
-        for entry in self._refreshing.values():
-            entry[0].cancel()
-        self.sweeper.cancel()
-        await asyncio.sleep(0)
+        self.watching.close()
+        await asyncio.sleep(0)  # lets what was just cancelled end
 
     async def _let_leave(self, deadline: float) -> None:
         """Wait until what was sent has left and was answered; those that never answer are not waited for long."""
@@ -1026,10 +595,10 @@ class Node:
         while (now := self.loop.time()) < deadline:
             lanes = [lane for peer in self.peers.values() for lane in peer.lanes if lane.under_way]
             answering = any(lane.peer.answers or lane.chunks for lane in lanes)
-            if not lanes or (not answering and now > silent_until):
-                if not any(connection.owes for connection in self.connections):
-                    return
-            await asyncio.sleep(0.005)
+            left = not lanes or (not answering and now > silent_until)
+            if left and not any(connection.owes for connection in self.connections):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 _ALWAYS: Final = (
@@ -1045,12 +614,10 @@ _ALWAYS: Final = (
 )
 
 
-def _not_found(why: str) -> bytes:
-    text = f"{why}\n"
-    return (
-        f"HTTP/1.1 404 Not Found\r\n{_SERVER}Content-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(text)}\r\n\r\n{text}"
-    ).encode()
+_NO_SUCH_PROCESS: Final = (
+    f"HTTP/1.1 404 Not Found\r\nServer: {SERVER}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    "Content-Length: 16\r\n\r\nno such process\n"
+).encode()
 
 
 def _check(to: PID, name: str) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import threading
 import weakref
 from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from ._node import DeadLetter, Node
+from ._node import Node
 from .errors import ContextError, ContextStopped, InvalidMethod, InvalidProcess, SocketError
+from .messages import DeadLetter
 from .pid import PID, format_address
 from .process import Process
 from .settings import listen
@@ -51,10 +53,8 @@ class Timer:
         self._cancelled = True
         if self._node.loop.is_closed():
             return
-        try:
+        with contextlib.suppress(ContextStopped):  # then nothing is due any more
             self._node.call(self._cancel)
-        except ContextStopped:
-            pass  # nothing is due any more
 
     def _cancel(self) -> None:
         if self._handle is not None:
@@ -215,10 +215,9 @@ class Context:
 
     def _open(self, node: Node) -> None:
         node.thread = get_ident()
-        node.sweep_watchers()
 
     async def _listen(self, node: Node) -> None:
-        from ._aio.inbound import Inbound  # noqa: PLC0415
+        from ._aio.inbound import Inbound
 
         self._server = await node.loop.create_server(lambda: Inbound(node), sock=self._sock, backlog=4096)
 
@@ -230,7 +229,7 @@ class Context:
             self._node = node = Node(self, loop, self._bound, (self.ip, self.port))
             self._open(node)
             loop.run_until_complete(self._listen(node))
-        except BaseException as error:  # noqa: BLE001 - raised by start, in the thread that waits for it
+        except BaseException as error:
             self._failure = error
             ready.set()
             return
@@ -248,6 +247,9 @@ class Context:
                 task.cancel()
             if tasks:
                 loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+            # A connection that was accepted in the last moment closes within two more turns.
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.sleep(0))
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
@@ -333,7 +335,7 @@ class Context:
         """Whether it has been started and not yet stopped."""
         return self._state in (RUNNING, STOPPING)
 
-    async def __aenter__(self) -> Context:
+    async def __aenter__(self) -> Self:
         if self._given_loop is None:
             self._given_loop = asyncio.get_running_loop()
         self.start()
@@ -527,7 +529,7 @@ _running: weakref.WeakSet[Context] = weakref.WeakSet()
 def _stop_all() -> None:
     """The program ends: what was sent last still leaves."""
     for context in list(_running):
-        if context._thread is not None:  # noqa: SLF001 - a joined loop ends with its owner
+        if context._thread is not None:
             context.stop(_EXIT_SECONDS)
 
 

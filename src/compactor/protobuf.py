@@ -7,12 +7,12 @@ On the wire the message name is the full name of the protobuf type and the body 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from ._node import Ask
+from ._ask import Ask
 from ._runtime.handlers import FunctionT, Handler, mark_handler
 from .errors import AskError, MalformedBody
 from .pid import PID
@@ -32,8 +32,12 @@ def parse(message_type: type[Message], body: bytes) -> Message:
     except DecodeError as error:
         raise MalformedBody(f"{len(body)} bytes do not parse as {name}: {error}") from None
     if not message.IsInitialized():
-        raise MalformedBody(f"a {name} lacks required fields: {', '.join(message.FindInitializationErrors())}")
+        raise MalformedBody(f"a {name} lacks required fields: {', '.join(_missing_in(message))}")
     return message
+
+
+def _missing_in(message: Any) -> list[str]:
+    return list(message.FindInitializationErrors())
 
 
 def _is_type(value: object) -> bool:
@@ -44,7 +48,7 @@ class ProtobufProcess(Process):
     """A process whose messages are protocol buffers. Plain messages can be installed and sent as well."""
 
     @classmethod
-    def install(cls, message_type: Any = None) -> Callable[[FunctionT], FunctionT]:  # type: ignore[override]
+    def install(cls, message_type: Any = None) -> Callable[[FunctionT], FunctionT]:
         """Let a method handle messages of a protobuf type; it takes (from_pid, message).
 
         With a `str` it is `Process.install`.
@@ -65,7 +69,7 @@ class ProtobufProcess(Process):
 
         return decorate
 
-    def send(self, to: PID, message: Any, body: Any = None) -> None:  # type: ignore[override]
+    def send(self, to: PID, message: Any, body: Any = None) -> None:
         """Send a protobuf message; or, with a name as `message`, a plain one as `Process.send` does.
 
         Raises:
@@ -75,12 +79,12 @@ class ProtobufProcess(Process):
         """
         Process.send(self, to, *_encode(message, body))
 
-    def reply(self, message: Any, body: Any = None) -> None:  # type: ignore[override]
+    def reply(self, message: Any, body: Any = None) -> None:
         """Send a protobuf message to the sender of the message being handled."""
         cell = Process._cell(self)
         cell.host.send(cell.pid, _sender(cell), *_encode(message, body))
 
-    def ask(self, to: PID, message: Any, body: Any = None, timeout: float | None = 30.0) -> Ask[Any]:  # type: ignore[override]
+    def ask(self, to: PID, message: Any, body: Any = None, timeout: float | None = 30.0) -> Ask[Any]:
         """Send a protobuf message and get its answer, parsed as the type that the answer names.
 
         With a name as `message` it is `Process.ask`.
@@ -92,15 +96,16 @@ class ProtobufProcess(Process):
 
             def convert(sender: PID, name: str, body: bytes) -> Message:
                 try:
-                    answer_type = GetMessageClass(pool.FindMessageTypeByName(name))
+                    answer_type = GetMessageClass(pool.FindMessageTypeByName(name))  # type: ignore[arg-type]
                 except KeyError:
-                    raise AskError(f"{sender} answered with {name!r}, which is no known protobuf type", "unknown type") from None
+                    text = f"{sender} answered with {name!r}, which is no known protobuf type"
+                    raise AskError(text, "unknown type") from None
                 try:
-                    return parse(cast(type[Message], answer_type), body)
+                    return parse(answer_type, body)
                 except MalformedBody as error:
                     raise AskError(f"{sender} answered with a malformed body: {error}", "malformed answer") from None
 
-        return Process._cell(self).host.ask(to, name, content, timeout, convert)
+        return Process._cell(self).host.ask(to, name, content, timeout, convert)  # type: ignore[no-any-return]
 
 
 def _encode(message: Any, body: Any) -> tuple[str, Any]:

@@ -5,6 +5,7 @@ The only reader of the environment. An argument wins over its variable; an empty
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -14,7 +15,7 @@ from .errors import ContextError, SocketError
 from .pid import PID, format_address
 
 _BACKLOG = 4096
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - what "all interfaces" looks like
+_WILDCARDS = ("0.0.0.0", "::")
 # An address of the documentation range (RFC 5737): a datagram socket that "connects" to it sends nothing, and has then
 # the local address from which the host would reach others.
 _ELSEWHERE = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
@@ -69,7 +70,7 @@ def _resolve(host: str, source: str) -> tuple[socket.AddressFamily, str]:
         try:
             family, _, _, _, name = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
         except OSError as error:
-            raise SocketError(f"{source}: the name cannot be resolved ({error}); give an IP address of this host") from error
+            raise SocketError(f"{source}: the name cannot be resolved ({error}); give an address of this host") from error
         return family, str(name[0])
     return (socket.AF_INET6 if address.version == 6 else socket.AF_INET), host
 
@@ -83,10 +84,8 @@ def _own_address(family: socket.AddressFamily) -> str | None:
         except OSError:
             found = ""
     candidates = [found] if found else []
-    try:
+    with contextlib.suppress(OSError):
         candidates += [str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None, family)]
-    except OSError:
-        pass
     for candidate in candidates:
         address = ipaddress.ip_address(candidate)
         if not (address.is_loopback or address.is_unspecified or address.is_link_local):
@@ -116,7 +115,7 @@ def listen(
     """
     ip_value, ip_source = _pick(ip, "ip", "LIBPROCESS_IP")
     port_value, port_source = _pick(port, "port", "LIBPROCESS_PORT")
-    host = "0.0.0.0" if ip_value is None else _ip(ip_value, ip_source)  # noqa: S104 - the manual's default
+    host = "0.0.0.0" if ip_value is None else _ip(ip_value, ip_source)
     number = 0 if port_value is None else _port(port_value, port_source, 0)
     shown_ip, shown_ip_source = _pick(advertise_ip, "advertise_ip", "LIBPROCESS_ADVERTISE_IP")
     shown_port, shown_port_source = _pick(advertise_port, "advertise_port", "LIBPROCESS_ADVERTISE_PORT")
@@ -153,8 +152,9 @@ def listen(
             found = _own_address(family)
             to_show = found or ("::1" if family == socket.AF_INET6 else "127.0.0.1")
             reach = "others reach it there" if found else "only this host reaches it there: no other address was found"
+            known_as = format_address((to_show, port_to_show or bound[1]))
             advice = (
-                f"listening on all interfaces, known as {format_address((to_show, port_to_show or bound[1]))}; {reach}. "
+                f"listening on all interfaces, known as {known_as}; {reach}. "
                 "Set LIBPROCESS_ADVERTISE_IP or advertise_ip to be known by another address, LIBPROCESS_IP or ip to "
                 "listen on one only"
             )

@@ -1,5 +1,6 @@
 """Where a context listens and what its PIDs say: arguments, `LIBPROCESS_*`, and errors that name them."""
 
+import logging
 import re
 import socket
 
@@ -64,6 +65,7 @@ def test_without_a_port_each_context_gets_one_of_its_own(make_context):
 
 @pytest.mark.clause("Context.__init__ ip all interfaces")
 def test_without_an_ip_the_context_listens_on_all_interfaces_and_its_pids_carry_a_usable_address(make_context, caplog):
+    caplog.set_level(logging.INFO, "compactor")
     context = make_context(ip=None)
     assert _can_connect("127.0.0.1", context.port)
     assert _can_connect("127.0.0.2", context.port)
@@ -79,6 +81,7 @@ def test_without_an_ip_the_context_listens_on_all_interfaces_and_its_pids_carry_
 
 
 def test_nothing_is_said_about_the_address_where_it_was_given(make_context, caplog):
+    caplog.set_level(logging.INFO, "compactor")
     make_context(ip="127.0.0.1")
     make_context(ip=None, advertise_ip="127.0.0.1")
     assert "LIBPROCESS_ADVERTISE_IP" not in caplog.text

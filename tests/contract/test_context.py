@@ -233,7 +233,7 @@ def test_a_dispatch_that_is_due_when_the_process_is_gone_is_dropped_and_counted(
     context.terminate(pid)
     busy.release(context)
     assert context.wait(pid, DEADLINE)
-    eventually(lambda: context.statistics()["dead_letters"] == 1)
+    eventually(lambda: context.statistics()["dropped_events"] == 1)
     assert busy.seen.empty()
 
 
@@ -317,13 +317,13 @@ def test_a_delay_that_is_due_when_the_process_is_gone_is_dropped_and_counted(con
     context.delay(0.05, pid, "count")
     context.terminate(pid)
     assert context.wait(pid, DEADLINE)
-    eventually(lambda: context.statistics()["dead_letters"] == 1)
+    eventually(lambda: context.statistics()["dropped_events"] == 1)
     assert counter.calls.empty()
 
 
 def test_statistics_are_plain_counts(context):
     statistics = context.statistics()
-    for name in ("handler_errors", "dead_letters", "protobuf_errors", "late_answers"):
+    for name in ("handler_errors", "dead_letters", "protobuf_errors", "late_answers", "dropped_events"):
         assert statistics[name] == 0
 
 
@@ -433,6 +433,7 @@ def test_a_stop_ends_the_waits_of_other_threads(make_context, call):
     verdict, value = outcome.get(timeout=DEADLINE)
     if call == "spawn":
         assert verdict == "raised"
+        assert isinstance(value, Context.Error)
         assert "endless" in str(value)
     else:
         assert (verdict, value) == ("returned", True)

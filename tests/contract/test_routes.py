@@ -251,10 +251,10 @@ def test_several_requests_travel_on_one_connection(page):
         connection.close()
 
 
-def test_routes_of_a_terminated_process_are_gone(page):
+def test_routes_of_a_terminated_process_are_gone(page, context):
     pid = page.process.pid
     page.process.terminate()
-    assert page.process is not None
+    assert context.wait(pid, DEADLINE)
     assert request(pid, "/web/a").status == 404
 
 

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from helpers import DEADLINE, Recorder, eventually, in_thread, run_program, wait_for
+from helpers import DEADLINE, Recorder, eventually, in_thread, run_program
 
 from compactor import PID, Context, Process, install
 
@@ -63,6 +63,23 @@ def test_stop_ends_the_thread(context):
     assert set(threading.enumerate()) - threads
     another.stop()
     assert set(threading.enumerate()) - threads == set()
+
+
+def test_stop_closes_connections_that_were_made_in_its_last_moment():
+    # The interpreter warns of each socket that nobody closed, and the warning is an error here.
+    run_program(
+        """
+import gc, socket
+from compactor import Context
+for _ in range(50):
+    context = Context(ip="127.0.0.1")
+    context.start()
+    socket.create_connection((context.ip, context.port)).close()
+    context.stop()
+gc.collect()
+""",
+        expect_silence=True,
+    )
 
 
 def test_a_handler_can_stop_the_context_and_stop_returns_at_once_there(make_context):
@@ -220,7 +237,6 @@ def test_what_may_be_asked_of_a_stopped_context_still_can_be(make_context):
     context.stop()
     assert pid not in context
     assert context.wait(pid, DEADLINE) is True
-    assert context.terminate(pid) is None
     assert context.statistics()["handler_errors"] == 0
     assert context.is_alive() is False
 
@@ -237,23 +253,6 @@ def test_exits_are_told_to_processes_of_other_contexts_when_a_context_stops(make
     gone, reason = linker.take_exit()
     assert gone == pid
     assert reason
-
-
-def test_a_spawn_that_waits_for_initialize_when_the_context_stops_fails(make_context):
-    context = make_context()
-    started = threading.Event()
-
-    class Endless(Process):
-        async def initialize(self):
-            started.set()
-            await asyncio.Event().wait()
-
-    outcome = in_thread(context.spawn, Endless("endless"))
-    wait_for(started)
-    context.stop()
-    verdict, error = outcome.get(timeout=DEADLINE)
-    assert verdict == "raised"
-    assert "endless" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -74,3 +74,23 @@ def test_an_ephemeral_context_case_stops_its_context_when_the_test_fails(monkeyp
     result = _run(Case, monkeypatch)
     assert (len(result.failures), len(result.errors)) == (1, 1)
     assert not any(context.is_alive() for context in contexts)
+
+
+def test_an_ephemeral_context_case_stops_its_context_when_its_own_set_up_fails(monkeypatch):
+    contexts = []
+
+    class Case(EphemeralContextTestCase):
+        def setUp(self):
+            super().setUp()
+            contexts.append(self.context)
+            raise KeyError("deliberate")
+
+        def test_never_run(self):
+            raise AssertionError("run")
+
+    result = _run(Case, monkeypatch)
+    try:
+        assert len(result.errors) == 1
+        assert not contexts[0].is_alive()
+    finally:
+        contexts[0].stop()

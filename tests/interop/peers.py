@@ -2,6 +2,7 @@
 
 import json
 import queue
+import signal
 import subprocess
 import threading
 
@@ -53,6 +54,14 @@ class Peer:
         """Make the peer send `count` messages, numbered from 0."""
         self._child.stdin.write(json.dumps({"to": str(to), "name": name, "count": count, "text": text}) + "\n")
         self._child.stdin.flush()
+
+    def pause(self):
+        """Stop the peer with SIGSTOP: its kernel goes on accepting for it, but it answers nothing."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        """Let the peer run again."""
+        self._child.send_signal(signal.SIGCONT)
 
     def kill(self):
         """Kill the peer with SIGKILL; return what it wrote to stderr. What it said before can still be taken."""

@@ -633,6 +633,8 @@ def test_half_an_empty_line_before_a_head_is_no_error() -> None:
         (b"\x16\x03\x01\x02\x00\x01", 400),
         (b"FROB", 400),
         (b"GET  ", 400),
+        (b"GET / HTTP/5", 505),
+        (b"GET / HTTP/5.", 505),
         (b"GET / HTTP/5.6", 505),
         (b"GET / HTTP/2.0\r\n", 505),
         (b"GET / HTTPS", 400),

@@ -1,8 +1,8 @@
 """Runs what handlers return: a coroutine is stepped by hand, and becomes a task only when it suspends.
 
 Most `async def` handlers never suspend, and a task each costs four times the message. But code inside may ask for the
-current task (`asyncio.timeout` does), so the first step needs a real one. It is borrowed: a carrier is a task that waits
-for a coroutine to carry on with. While a coroutine takes its first step the carrier is the current task and its context
+current task (`asyncio.timeout` does), so the first step needs a real one. It is borrowed: a carrier is a task that
+waits for a coroutine to carry on with. While a coroutine takes its first step the carrier is the current task and its context
 is entered; a coroutine that suspends takes the carrier with it, and the next one gets a new carrier.
 """
 
@@ -37,7 +37,7 @@ class _Continue:
                 except GeneratorExit:
                     coroutine.close()
                     raise
-                except BaseException as thrown:  # noqa: BLE001 - whatever comes in is the coroutine's to handle
+                except BaseException as thrown:
                     error = thrown
                 else:
                     waits_for = coroutine.send(sent)

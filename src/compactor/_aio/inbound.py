@@ -30,6 +30,7 @@ from ..wire.head import AGENT_COMPACTOR, AGENT_LIBPROCESS, BadRequest, Head
 from .sockets import keep_alive, read_rest
 
 ACCEPTED: Final = f"HTTP/1.1 202 Accepted\r\nServer: compactor/{VERSION}\r\nContent-Length: 0\r\n\r\n".encode()
+CLOSING: Final = ACCEPTED[:-2] + b"Connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 QUIET_SECONDS: Final = 0.03
@@ -45,7 +46,7 @@ class Server(Protocol):
     """What a connection needs of its context."""
 
     loop: asyncio.AbstractEventLoop
-    cells: dict[str, Any]
+    cells: Any  # id -> cell; asked with None for what is no plain message
     heads: HeadBudget
     body_limit: int
     connections: set[Inbound]
@@ -134,7 +135,7 @@ class Inbound(asyncio.Protocol):
 
     Attributes:
         peer: the (ip, port) it comes from.
-        watchers: the remote linkers it has brought, `(process id, linker) -> nonce`: they go with it.
+        watchers: the remote linkers it has brought, as keys (cell, linker): they go with it.
     """
 
     __slots__ = (
@@ -164,7 +165,7 @@ class Inbound(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder(server.heads, server.body_limit)
         self.peer: tuple[str, int] = ("", 0)
-        self.watchers: dict[tuple[str, PID], bytes] = {}
+        self.watchers: dict[tuple[Any, PID], None] = {}
         # Answers:
         self._mode = _AT_ONCE
         self._late = 0  # 202s held for a libprocess peer
@@ -465,7 +466,7 @@ class Inbound(asyncio.Protocol):
 
 
 def _fail(future: asyncio.Future[None]) -> None:
-    from tornado.iostream import StreamClosedError  # noqa: PLC0415 - only a route waits, so tornado is there already
+    from tornado.iostream import StreamClosedError
 
     future.set_exception(StreamClosedError())
     future.exception()  # a route need not look

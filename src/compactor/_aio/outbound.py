@@ -144,7 +144,19 @@ class Lane:
         specials: how many of `outs` want their answer.
     """
 
-    __slots__ = ("_connecting", "_waiting_for", "chunks", "connection", "dirty", "large", "network", "outs", "owner", "peer", "specials")
+    __slots__ = (
+        "_connecting",
+        "_waiting_for",
+        "chunks",
+        "connection",
+        "dirty",
+        "large",
+        "network",
+        "outs",
+        "owner",
+        "peer",
+        "specials",
+    )
 
     def __init__(self, peer: Peer, owner: PID | None) -> None:
         self.peer = peer
@@ -541,7 +553,7 @@ class Connection(asyncio.Protocol):
         for index, chunk in enumerate(taken):
             if isinstance(chunk, tuple):
                 number = index + 1
-                taken = taken[:index] + [chunk[0]]
+                taken = [*taken[:index], chunk[0]]
                 self._tail = memoryview(chunk[1])
                 break
         batch = outs[:number]

@@ -57,14 +57,9 @@ class Asks:
         pending.finish(None, reason)
         return True
 
-    def gone(self, targets: Callable[[PID], bool], reason: str) -> None:
-        """Some processes are known to be gone: what was asked of them ends."""
-        for to in [to for to in self._to if targets(to)]:
-            self.target_ended(to, reason)
-
-    def waits_for(self, targets: Callable[[PID], bool]) -> bool:
-        """Whether anything is asked of some processes."""
-        return any(targets(to) for to in self._to)
+    def targets(self) -> list[PID]:
+        """Return the processes that were asked."""
+        return list(self._to)
 
     def target_ended(self, to: PID, reason: str) -> None:
         """One process is known to be gone."""

@@ -133,7 +133,21 @@ class TerminateEvent(Event):
 
 
 class Host(Protocol):
-    """What a cell needs of its context."""
+    """What a cell, and the process in it, needs of its context."""
+
+    context: Any
+
+    def send(self, sender: PID, to: PID, name: str, body: Any = None) -> None:
+        """Send a message; any thread."""
+
+    def ask(self, to: PID, name: str, body: Any, timeout: float | None, convert: Any = None) -> Any:
+        """Ask a process; any thread."""
+
+    def link(self, cell: Cell, to: PID, reconnect: bool) -> None:
+        """Let a process watch another; any thread."""
+
+    def terminate(self, cell: Cell, inject: bool) -> None:
+        """End a process; any thread."""
 
     def undelivered(self, sender: PID, to: PID, name: str, size: int, reason: str) -> None:
         """Count and keep a dead letter."""
@@ -183,7 +197,7 @@ class Cell:
         current: the envelope of the message being handled, for `reply`.
         exit_reason: why, while `exited` runs.
         ending: the reason to end after the event being handled.
-        watchers: linkers on other contexts, `(connection, linker PID) -> nonce`; None until there is one.
+        watchers: linkers on other contexts, `(connection, linker PID) -> (nonce, until)`; None until there is one.
         delegates: message name -> PID that gets it; None until there is one.
     """
 
@@ -220,7 +234,7 @@ class Cell:
         self.current: Envelope | None = None
         self.exit_reason: str | None = None
         self.ending: str | None = None
-        self.watchers: dict[tuple[object, PID], bytes] | None = None
+        self.watchers: dict[tuple[Any, PID], tuple[bytes, float]] | None = None
         self.delegates: dict[str, PID] | None = None
 
     def put(self, item: tuple[Any, Any]) -> None:
@@ -262,7 +276,7 @@ class Cell:
                         break
                 except KeyboardInterrupt:
                     raise
-                except BaseException as error:  # noqa: BLE001 - whatever user code raises ends with its event
+                except BaseException as error:
                     self.host.handler_raised(self, what.name, what.sender, error)
             elif what.name is None:
                 if self.serve(what):
@@ -292,7 +306,7 @@ class Cell:
                 return True
         except KeyboardInterrupt:
             raise
-        except BaseException as raised:  # noqa: BLE001 - user code
+        except BaseException as raised:
             error = raised
         event.finished(self, error)
         return False
@@ -311,7 +325,7 @@ class Cell:
         if mailbox is not None:
             self.host.return_mailbox(mailbox)
 
-    def terminate(self, reason: str, *, inject: bool = True) -> None:
+    def terminate(self, reason: str, inject: bool = True) -> None:
         """End after the event being handled, or, not injected, after all that is queued now."""
         if self.state in (ENDING, ENDED) or self.ending is not None:
             return
@@ -375,7 +389,7 @@ class Cell:
                     return
             except KeyboardInterrupt:
                 raise
-            except BaseException as raised:  # noqa: BLE001 - user code
+            except BaseException as raised:
                 error = raised
         done(error)
 

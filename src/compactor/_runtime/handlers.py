@@ -89,7 +89,7 @@ class ClassTables:
                     continue  # an override without marks: it keeps those of what it overrides
                 for table in (names, paths):
                     for key in [key for key, entry in table.items() if entry[0] == attribute]:
-                        del table[key]  # type: ignore[attr-defined]
+                        del table[key]
                 if marks is not None:
                     names.update((name, (attribute, adapter)) for name, adapter in marks.names.items())
                     paths.update((path, (attribute, methods)) for path, methods in marks.routes.items())
@@ -97,7 +97,7 @@ class ClassTables:
         for name, (attribute, adapter) in names.items():
             function = _as_function(owner, attribute)
             self.names[name] = adapter(function) if adapter is not None else function
-        self.routes = RouteTable({path: (methods, _as_function(owner, name)) for path, (name, methods) in paths.items()})
+        self.routes = RouteTable({path: (methods, _as_function(owner, at)) for path, (at, methods) in paths.items()})
         taken = {attribute for attribute, _ in (*names.values(), *paths.values())}
         self.finalize = None if "finalize" in taken else _hook(owner, "finalize")
 
@@ -115,7 +115,7 @@ def _as_function(owner: type, attribute: str) -> Callable[..., Any]:
             return bound(*args)
 
     if inspect.isgeneratorfunction(inspect.unwrap(value) if callable(value) else value):
-        from tornado.gen import coroutine  # noqa: PLC0415 - tornado is loaded only by who needs it
+        from tornado.gen import coroutine
 
         return coroutine(function)
     return function

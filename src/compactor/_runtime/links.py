@@ -64,6 +64,10 @@ class Links:
         self._of.setdefault(linker, set()).add((address, pid))
         return link
 
+    def find(self, linker: Cell, pid: PID, address: Address) -> Link:
+        """Return a link there is."""
+        return self._remote[address][linker, pid]
+
     def at(self, address: Address) -> list[Link]:
         """Return the links to an address."""
         return list(self._remote.get(address, {}).values())

@@ -245,7 +245,7 @@ class _RouteHandler(RequestHandler):
         """Call the hook, found now: a route function can only set it on this handler."""
         try:
             self.on_connection_close()
-        except Exception as error:  # noqa: BLE001 - user code, called from the connection's own callback
+        except Exception as error:
             self._route_error(error)
 
 
@@ -301,7 +301,7 @@ class TornadoBridge:
         try:
             # Private, but the only way to run a request within one step: the public ways make a task of it, which
             # starts in a later turn of the loop. tests/http/test_tornado.py fails when a release changes it.
-            await handler._execute([])  # noqa: SLF001
+            await handler._execute([])
         finally:
             # Nobody else ends the response when the request was cancelled or its handler detached.
             connection.abort()

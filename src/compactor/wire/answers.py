@@ -28,7 +28,7 @@ _NO_LIMIT: Final = 1 << 64
 Answers = list[tuple["Answer", int]]
 
 
-class BadAnswer(Exception):  # noqa: N818 - the pair of BadRequest
+class BadAnswer(Exception):
     """The bytes are no answer that may be trusted: nothing more can be attributed on this connection.
 
     Attributes:

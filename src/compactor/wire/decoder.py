@@ -145,6 +145,7 @@ class Decoder:
 
     __slots__ = (
         "_body_limit",
+        "_checked",
         "_chunks",
         "_head",
         "_missing",
@@ -168,6 +169,7 @@ class Decoder:
         self._state = _HEAD
         self._rest = b""
         self._scanned = 0
+        self._checked = 0  # how much of a beginning has been looked at for errors
         # Of the body that is being read:
         self._what: Envelope | None = None  # a plain message; else `_head` says what it is
         self._head: Head | None = None
@@ -215,6 +217,7 @@ class Decoder:
         rfind = data.rfind
         remembered = self._table.entries.get
         lengths = _LENGTHS.get
+        limit = self._body_limit
         scanned, self._scanned = self._scanned, 0
         while pos < size:
             end = find(b"\r\n\r\n", pos if scanned <= pos else scanned)
@@ -237,7 +240,7 @@ class Decoder:
                             continue
                         length = int(digits)
                     pos = start + length
-                    if pos <= size:
+                    if pos <= size and length <= limit:
                         items.append((envelope, data[start:pos]))
                         continue
                     self._what = envelope
@@ -252,7 +255,7 @@ class Decoder:
                     length = _HEX_LENGTHS.get(data[start:line]) if line > 0 else None
                     if length is not None:
                         stop = line + 2 + length
-                        if data[stop : stop + 7] == _LAST_CHUNK:
+                        if data[stop : stop + 7] == _LAST_CHUNK and length <= limit:
                             items.append((envelope, data[line + 2 : stop]))
                             pos = stop + 7
                             continue
@@ -272,7 +275,8 @@ class Decoder:
         rest = data[pos:]
         if len(rest) > MAX_HEAD:
             raise BadRequest(431, f"the head is longer than {MAX_HEAD} bytes")
-        if len(rest) <= _EARLY_CHECK:
+        if len(rest) <= _EARLY_CHECK and (len(rest) < 64 or len(rest) >= 2 * self._checked):
+            self._checked = len(rest)
             error = _early_error(rest)
             if error is not None:
                 raise error
@@ -287,6 +291,7 @@ class Decoder:
         if end < 0:
             self._begin(data, pos)
             return len(data)
+        self._checked = 0
         head = parse_head(data[pos : end + 4])
         if head.envelope is not None or head.refusal is not None:
             self.agent = head.agent

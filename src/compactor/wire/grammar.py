@@ -38,8 +38,8 @@ REQUEST_BEGUN: Final = _bytes(
 REQUEST_LINE: Final = _bytes(rf"{_TCHAR}++ [!-~]++ HTTP/1\.[01]")
 """A request line that is well formed, without its CRLF."""
 
-ANY_VERSION: Final = _bytes(rf"{_TCHAR}++ [!-~]++ HTTP/[0-9]++(?:\.[0-9]++)?")
-"""A request line of some version of HTTP."""
+ANY_VERSION: Final = _bytes(rf"{_TCHAR}++ [!-~]++ HTTP/[0-9]++(?:\.[0-9]*+)?")
+"""A request line of some version of HTTP, of which the last digits may be missing."""
 
 ANSWER_HEAD: Final = _bytes(rf"HTTP/1\.([01]) ([1-5][0-9]{{2}})(?: {_VALUE})?\r\n({_FIELDS})\r\n")
 """A whole response head; groups: minor version, status, header lines. The reason is optional: libprocess leaves it out,

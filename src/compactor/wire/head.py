@@ -15,13 +15,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from ..messages import Envelope
 from ..pid import PID, check_id
 from . import grammar
+from .encoder import decode_id
 
 MAX_HEAD: Final = 80 * 1024
 """The longest head that is read, in bytes: the limit of libprocess."""
@@ -52,7 +52,7 @@ _NO_CALLBACKS: Final = object()
 Fields = dict[str, list[str]]
 
 
-class BadRequest(Exception):  # noqa: N818 - the name of the answer it becomes
+class BadRequest(Exception):
     """The bytes are no request that may be trusted: answer with `status`, then close the connection.
 
     Attributes:
@@ -327,13 +327,7 @@ def _envelope(sender: str, path: str) -> Envelope:
             raise ValueError(f"the sender {sender[:100]!r} is not UTF-8") from None
     from_ = PID.from_string(sender)
     id_, _, name = path[1:].partition("/")
-    if "%" in id_:
-        if grammar.ESCAPED.fullmatch(id_) is None:
-            raise ValueError(f"the id {id_[:100]!r} has a malformed escape")
-        try:
-            id_ = unquote_to_bytes(id_).decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"the id {id_[:100]!r} is not UTF-8") from None
+    id_ = decode_id(id_)
     check_id(id_)
     return Envelope(from_, id_, name)
 
