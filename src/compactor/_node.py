@@ -84,7 +84,7 @@ class Node:
         self.bound = bound
         self.address = own
         self.token = f"{random.getrandbits(48):012x}"
-        self.random = random.Random()
+        self.random = random.Random()  # noqa: S311 - for pauses and incarnations, not for secrets
         self.heads = HeadBudget()
         self.body_limit: int = context.body_limit
         self.idle_seconds: float = context.idle_seconds
@@ -425,6 +425,7 @@ class Node:
             try:
                 ask.finish(convert(*answer) if convert is not None else Message(*answer), None)
             except AskError as error:
+                self.counters["protobuf_errors"] += 1
                 ask.finish(None, error)
 
         pending = Pending(to, finish)
@@ -587,7 +588,10 @@ class Node:
             connection.abort()
         self.stepper.close()
         self.watching.close()
-        await asyncio.sleep(0)  # lets what was just cancelled end
+        await _turns(3)  # connections that were accepted in the last moment are made in these, and seen below
+        for connection in list(self.connections):
+            connection.abort()
+        await _turns(2)
 
     async def _let_leave(self, deadline: float) -> None:
         """Wait until what was sent has left and was answered; those that never answer are not waited for long."""
@@ -618,6 +622,11 @@ _NO_SUCH_PROCESS: Final = (
     f"HTTP/1.1 404 Not Found\r\nServer: {SERVER}\r\nContent-Type: text/plain; charset=utf-8\r\n"
     "Content-Length: 16\r\n\r\nno such process\n"
 ).encode()
+
+
+async def _turns(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
 
 
 def _check(to: PID, name: str) -> None:

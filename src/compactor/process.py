@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["Process", "ProtobufProcess", "unique_id"]
 
 
-class _Name:
-    """The name given to the constructor; a user's own attribute of that name comes first."""
+class _Shown:
+    """A property that a user's own attribute of the same name comes before."""
+
+    def __init__(self, read: Callable[[Process], Any]) -> None:
+        self._read = read
+        self.__doc__ = read.__doc__
 
     def __get__(self, process: Process | None, owner: type) -> Any:
-        return self if process is None else process._compactor_id
+        return self if process is None else self._read(process)
 
 
 class Process:
@@ -49,8 +53,6 @@ class Process:
     _compactor_id: str | None = None
     _compactor_cell: Cell | None = None
     _compactor_delegates: dict[str, PID] | None = None
-
-    name = _Name()
 
     def __init__(self, name: str | None = None) -> None:
         if name is None:
@@ -140,7 +142,12 @@ class Process:
         """
         return Process._cell(self).pid
 
-    @property
+    @_Shown
+    def name(self) -> str | None:
+        """The name given to the constructor."""
+        return self._compactor_id
+
+    @_Shown
     def exit_reason(self) -> str | None:
         """Why the linked process is gone, while `exited` runs; None at other times."""
         cell = self._compactor_cell

@@ -70,7 +70,7 @@ def _resolve(host: str, source: str) -> tuple[socket.AddressFamily, str]:
         try:
             family, _, _, _, name = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
         except OSError as error:
-            raise SocketError(f"{source}: the name cannot be resolved ({error}); give an address of this host") from error
+            raise SocketError(f"{source}: the name has no address ({error}); give one of this host") from error
         return family, str(name[0])
     return (socket.AF_INET6 if address.version == 6 else socket.AF_INET), host
 

@@ -6,13 +6,13 @@ import unittest
 from unittest import mock
 
 import pytest
-from compactor.context import Context
-from compactor.testing import EphemeralContextTestCase, ephemeral_context
 from helpers import DEADLINE, eventually, wait_for
 from proto import RegisteredMessage, RegisterMessage, RequestMessage, ResponseMessage
 
+from compactor.context import Context
 from compactor.pid import PID
 from compactor.process import Process, ProtobufProcess
+from compactor.testing import EphemeralContextTestCase, ephemeral_context
 
 
 def locked(method):

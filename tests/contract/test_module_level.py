@@ -19,7 +19,6 @@ def default_context():
 
 def test_the_names_of_the_manual_are_where_it_imports_them_from():
     import compactor.context
-
     import compactor.pid
     import compactor.process
 

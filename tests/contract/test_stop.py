@@ -209,6 +209,7 @@ def test_a_stop_is_bounded_though_a_handler_never_ends_and_a_peer_never_reads(ma
         outcome = in_thread(context.stop)
         assert outcome.get(timeout=DEADLINE) == ("returned", None)
     assert context.wait(pid, 0.0) is True
+    assert context.statistics()["terminated"] == context.statistics()["spawned"] == 1
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import unittest
 
 import pytest
-from compactor.testing import EphemeralContextTestCase, ephemeral_context
 from helpers import Recorder
 
 from compactor import Context, Process
+from compactor.testing import EphemeralContextTestCase, ephemeral_context
 
 
 def test_ephemeral_context_gives_a_running_context_and_stops_it_afterwards():

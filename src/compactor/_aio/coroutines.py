@@ -2,8 +2,8 @@
 
 Most `async def` handlers never suspend, and a task each costs four times the message. But code inside may ask for the
 current task (`asyncio.timeout` does), so the first step needs a real one. It is borrowed: a carrier is a task that
-waits for a coroutine to carry on with. While a coroutine takes its first step the carrier is the current task and its context
-is entered; a coroutine that suspends takes the carrier with it, and the next one gets a new carrier.
+waits for a coroutine to carry on with. While a coroutine takes its first step the carrier is the current task and its
+context is entered; a coroutine that suspends takes the carrier with it, and the next one gets a new carrier.
 """
 
 from __future__ import annotations
@@ -97,12 +97,17 @@ class Stepper:
         self._carrier: _Carrier | None = None
         self._stepping = False
 
-    def step(self, awaitable: Awaitable[Any], done: Callable[[BaseException | None], None]) -> bool:
+    def step(self, awaitable: Any, done: Callable[[BaseException | None], None]) -> bool:
         """Run `awaitable` as far as it goes now.
 
         Return True when it has ended well, raise when it has raised. Return False when it goes on: `done` is called
         later, with its error or None.
         """
+        if isinstance(awaitable, Generator):
+            from tornado.gen import coroutine as runs_generators
+
+            generator = awaitable
+            awaitable = runs_generators(lambda: generator)()
         if isinstance(awaitable, asyncio.Future):
             if awaitable.done():
                 awaitable.result()

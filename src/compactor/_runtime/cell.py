@@ -16,7 +16,7 @@ below, whose `name` is None so that looking up a handler finds nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..messages import Envelope
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..process import Process
 
 STARTING, RUNNING, ENDING, ENDED = "starting", "running", "ending", "ended"
+
+_GOES_ON: Final = (Awaitable, Generator)
+"""What a handler may return to say that it is not done: a generator is one as tornado has them."""
 
 QUANTUM: Final = 64
 """How many events one process may handle before the next one has its turn."""
@@ -68,7 +71,9 @@ class InitializeEvent(Event):
 
     def finished(self, cell: Cell, error: BaseException | None) -> None:
         """The process runs, or ends without a `finalize`: nothing of it stays behind."""
-        if error is None:
+        if cell.state is ENDED:
+            error = cell.host.spawn_error(cell, "it was given up")
+        elif error is None:
             cell.state = RUNNING
         else:
             cell.abandon("initialize raised")  # first, so that who is told finds the id free
@@ -301,7 +306,7 @@ class Cell:
         error: BaseException | None = None
         try:
             result = event.run(self)
-            if result is not None and isinstance(result, Awaitable) and not self.host.step(result, done):
+            if result is not None and isinstance(result, _GOES_ON) and not self.host.step(result, done):
                 self.busy = True
                 return True
         except KeyboardInterrupt:
@@ -346,7 +351,7 @@ class Cell:
 
     def _follow(self, result: Any, what: Envelope) -> bool:
         """Run what a handler returned, when it can be awaited; True when the cell has to wait for it."""
-        if not isinstance(result, Awaitable):
+        if not isinstance(result, _GOES_ON):
             return False
 
         def done(error: BaseException | None) -> None:
@@ -384,7 +389,7 @@ class Cell:
         if finalize is not None:
             try:
                 result = finalize(self.process)
-                if isinstance(result, Awaitable) and not self.host.step(result, done):
+                if isinstance(result, _GOES_ON) and not self.host.step(result, done):
                     self.busy = True
                     return
             except KeyboardInterrupt:

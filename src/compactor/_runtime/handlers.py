@@ -114,10 +114,6 @@ def _as_function(owner: type, attribute: str) -> Callable[..., Any]:
             bound = value.__get__(process, type(process)) if hasattr(value, "__get__") else value
             return bound(*args)
 
-    if inspect.isgeneratorfunction(inspect.unwrap(value) if callable(value) else value):
-        from tornado.gen import coroutine
-
-        return coroutine(function)
     return function
 
 
