@@ -588,10 +588,7 @@ class Node:
             connection.abort()
         self.stepper.close()
         self.watching.close()
-        await _turns(3)  # connections that were accepted in the last moment are made in these, and seen below
-        for connection in list(self.connections):
-            connection.abort()
-        await _turns(2)
+        await turns(2)  # in these, what was closed and cancelled ends
 
     async def _let_leave(self, deadline: float) -> None:
         """Wait until what was sent has left and was answered; those that never answer are not waited for long."""
@@ -624,7 +621,8 @@ _NO_SUCH_PROCESS: Final = (
 ).encode()
 
 
-async def _turns(number: int) -> None:
+async def turns(number: int) -> None:
+    """Let the loop come round some times."""
     for _ in range(number):
         await asyncio.sleep(0)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from ._node import Node
+from ._node import Node, turns
 from .errors import ContextError, ContextStopped, InvalidMethod, InvalidProcess, SocketError
 from .messages import DeadLetter
 from .pid import PID, format_address
@@ -306,6 +306,10 @@ class Context:
             if self._server is None:
                 await self._listen_task
             assert self._server is not None
+            # Accept no more, let what is being accepted become a connection, and only then close: asyncio loses the
+            # socket of a connection that is made while its server closes.
+            node.loop.remove_reader(self._sock.fileno())
+            await turns(3)
             self._server.close()
             await node.shut_down(grace)
         except Exception:  # whatever it is, the thread has to end

@@ -47,7 +47,7 @@ class _Program:
     def __init__(self, name: str, lines: queue.SimpleQueue[tuple[_Program, str | None]], *command: str) -> None:
         self.name = name
         self.killed = False
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
             [sys.executable, "-u", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
