@@ -272,11 +272,11 @@ class Context:
         grace = self.grace if grace is None else grace
         with self._lock:
             if self._state == NEW:
-                self._state = STOPPED
                 self._unbind()
                 self._stopped()
-                return
             node = self._node
+            if self._state == STOPPED and node is None:
+                return
             assert node is not None
             if self._state == RUNNING:
                 self._state = STOPPING

@@ -21,6 +21,7 @@ class EphemeralContextTestCase(unittest.TestCase):
         """Start the context."""
         super().setUp()
         self.context = Context()
+        self.addCleanup(self.context.stop)  # also when the set-up of a subclass fails
         self.context.start()
 
     def tearDown(self) -> None:

@@ -364,6 +364,8 @@ class Cell:
 
     def _resume(self) -> None:
         """An event that was waited for has ended: end, go on with what is queued, or rest."""
+        if self.state is ENDED:  # given up meanwhile
+            return
         self.busy = False
         self.current = None
         if self.ending is not None:
@@ -382,7 +384,8 @@ class Cell:
         def done(error: BaseException | None) -> None:
             if error is not None:
                 self.host.handler_raised(self, "finalize", None, error)
-            self.abandon(reason)
+            if self.state is not ENDED:
+                self.abandon(reason)
 
         error: BaseException | None = None
         self.current = None
