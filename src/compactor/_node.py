@@ -116,7 +116,8 @@ class Node:
         self._own: dict[Address, bool] = {bound: True, own: True}
         # What happened:
         self.counters: Counter[str] = Counter()
-        self.messages_received = 0
+        self.messages_received = 0  # from other contexts, as those sent
+        self.messages_sent = 0
         self.dead_letters: deque[DeadLetter] = deque(maxlen=1000)
         self._awaited: dict[Cell, list[Callable[[], None]]] = {}
         self._empty: asyncio.Future[None] | None = None
@@ -553,6 +554,7 @@ class Node:
         result = {name: self.counters.get(name, 0) for name in _ALWAYS}
         result.update(self.counters.copy())
         result["messages_received"] = self.messages_received
+        result["messages_sent"] = self.messages_sent
         result["processes"] = len(self.cells)
         result["connections_inbound"] = len(self.connections)
         result["peers"] = len(self.peers)

@@ -58,6 +58,7 @@ class Network(Protocol):
 
     loop: asyncio.AbstractEventLoop
     idle_seconds: float
+    messages_sent: int
 
     def undelivered(self, sender: PID, to: PID, name: str, size: int | None, reason: str) -> None:
         """Count and keep a dead letter."""
@@ -536,6 +537,7 @@ class Connection(asyncio.Protocol):
                 chunks, outs = self._some(chunks, outs)
             else:
                 lane.chunks, lane.outs = [], []
+            lane.network.messages_sent += len(outs)
             if self._attributed:
                 self._pending.extend(outs)
                 if lane.specials:
