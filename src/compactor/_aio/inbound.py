@@ -319,7 +319,7 @@ class Inbound(asyncio.Protocol):
         self._flush_answers(0)
         text = f"{error.why}\n".encode("utf-8", "replace")
         phrase = HTTPStatus(error.status).phrase
-        self.write(
+        self._answer(
             f"HTTP/1.1 {error.status} {phrase}\r\nServer: compactor/{VERSION}\r\nConnection: close\r\n"
             f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
         )
