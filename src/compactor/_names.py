@@ -91,7 +91,7 @@ class Names:
             found = await self._loop.getaddrinfo(waiting.name, waiting.port, type=1)
             self._found[waiting.name] = (str(found[0][4][0]), self._loop.time() + _FRESH_SECONDS)
         except (OSError, UnicodeError) as error:
-            reason = f"the name {waiting.name!r} cannot be resolved: {reason_of(error)}"
+            reason = f"name not resolved: {reason_of(error)}"
         self._waiting.remove(waiting)
         for host, again, failed in waiting.calls:
             if reason and host == waiting.name:

@@ -109,7 +109,7 @@ class Node:
         self.go_peers: set[Address] = set()
         self._routes: dict[tuple[PID, PID, str], LocalOut | Outgoing] = {}
         self._dirty: list[Lane] = []
-        self._when_clear: list[Callable[[], None]] = []
+        self._checks: list[Callable[[], bool]] = []
         self.names = Names(loop, self.forget_routes)
         self.serving = Serving(self, context.delegate)
         self.serve = self.serving.serve
@@ -235,10 +235,8 @@ class Node:
             dirty, self._dirty = self._dirty, []
             for lane in dirty:
                 lane.flush()
-        if self._when_clear and not self.scheduler.ready:
-            callbacks, self._when_clear = self._when_clear, []
-            for callback in callbacks:
-                callback()
+        if self._checks:
+            self._checks = [check for check in self._checks if not check()]
 
     def flush_soon(self, lane: Lane) -> None:
         """Have a lane flushed at the end of this turn."""
@@ -252,9 +250,9 @@ class Node:
         """Whether events wait for another turn."""
         return bool(self.scheduler.ready)
 
-    def when_clear(self, callback: Callable[[], None]) -> None:
-        """Call when no events wait any more."""
-        self._when_clear.append(callback)
+    def each_turn(self, check: Callable[[], bool]) -> None:
+        """Call at the end of each turn until it returns True."""
+        self._checks.append(check)
 
     # --- processes ----------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ QUIET_SECONDS: Final = 0.03
 """How long a libprocess peer has to be quiet before its answers leave."""
 _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 16 * 1024 * 1024
+_MOST_UNHANDLED: Final = 64  # in a mailbox, before the connection that filled it is not read for a while
 _MOST_WAITING: Final = 10_000  # answers that wait behind an HTTP exchange before the connection is not read any more
 
 _AT_ONCE, _AFTER, _LATE = range(3)
@@ -62,8 +63,8 @@ class Server(Protocol):
     def backlog(self) -> bool:
         """Whether events are left that this turn had no room for."""
 
-    def when_clear(self, callback: Callable[[], None]) -> None:
-        """Call when there is no backlog any more."""
+    def each_turn(self, check: Callable[[], bool]) -> None:
+        """Call at the end of each turn until it returns True."""
 
     def accept(self, connection: Inbound, request: Request) -> bytes | None:
         """Take a message that is not plain: a control message, one for no process, one behind which it closes.
@@ -145,6 +146,7 @@ class Inbound(asyncio.Protocol):
         "_drains",
         "_eof",
         "_exchange",
+        "_fed",
         "_heard",
         "_late",
         "_late_timer",
@@ -175,7 +177,8 @@ class Inbound(asyncio.Protocol):
         self._behind: deque[bytes | Request] = deque()  # what waits for the exchange, in order
         # Flow:
         self._paused = False  # reading is paused
-        self._waiting = False  # ... for the backlog to clear
+        self._waiting = False  # ... until there is room in the mailboxes of:
+        self._fed: list[Any] = []
         self._write_paused = False
         self._drains: list[asyncio.Future[None]] = []
         # The end:
@@ -219,9 +222,7 @@ class Inbound(asyncio.Protocol):
         if self._decoder.closing and not self._closing:
             self._end()
         if server.backlog and not self._waiting:
-            self._waiting = True
-            self._pause()
-            server.when_clear(self._clear)
+            self._wait_for_room(items)
 
     def _queue_up(self, items: list[Item]) -> int:
         """Put messages into mailboxes; return how many 202s are owed behind what was written."""
@@ -379,10 +380,28 @@ class Inbound(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def _clear(self) -> None:
-        """The backlog is worked off."""
-        self._waiting = False
-        self._go_on()
+    def _wait_for_room(self, items: list[Item]) -> None:
+        """Read no more until the processes that this block went to have handled most of what they have.
+
+        One that waits in a handler of its own does not count: what it waits for may come on this very connection.
+        """
+        cell_of = self._server.cells.get
+        self._fed = [cell for cell in {cell_of(item[0].id) for item in items} if cell is not None]
+        if not self._room():
+            self._waiting = True
+            self._pause()
+            self._server.each_turn(self._room)
+
+    def _room(self) -> bool:
+        for cell in self._fed:
+            mailbox = cell.mailbox
+            if mailbox is not None and len(mailbox) > _MOST_UNHANDLED and not cell.busy:
+                return False
+        self._fed = []
+        if self._waiting:
+            self._waiting = False
+            self._go_on()
+        return True
 
     def _go_on(self) -> None:
         """Read again, unless there is still a reason not to."""

@@ -216,11 +216,10 @@ class Lane:
             self._connecting = None
             self.network.count("connects_failed")
             self.peer.connect_failed(reason_of(error))
-        else:
-            self._connecting = None
 
     def connected(self, connection: Connection) -> None:
         """A connection is made."""
+        self._connecting = None
         self.connection = connection
         self.peer.connected(self)
         self.flush()
@@ -258,7 +257,7 @@ class Lane:
             self._connecting = None
         for connection in (self.connection, self._waiting_for):
             if connection is not None:
-                connection.abort("the context stopped")
+                connection.close("the context stopped")
 
 
 class Peer:
@@ -668,6 +667,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._retired = True
             self._transport.close()
+
+    def close(self, reason: str) -> None:
+        """End it now; what has been written still leaves when the peer owes nothing."""
+        if self.owes:
+            self.abort(reason)
+        else:
+            self._close()
 
     def abort(self, reason: str) -> None:
         """End it now."""

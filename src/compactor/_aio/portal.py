@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import ContextStopped
+
+log = logging.getLogger("compactor")
 
 
 class Portal:
@@ -53,7 +56,10 @@ class Portal:
         self._woken = False
         for _ in range(len(queue)):
             function, args = queue.popleft()
-            function(*args)
+            try:
+                function(*args)
+            except Exception:  # the others have nothing to do with it
+                log.exception("a call handed over from another thread raised")
         if queue and not self._woken:
             self._woken = True
             self._loop.call_soon(self._wake)
