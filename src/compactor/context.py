@@ -122,6 +122,7 @@ class Context:
         self._unbind = weakref.finalize(self, listening.sock.close)  # for a context that is never started
         self._bound = listening.bound
         self._advice = listening.advice
+        self._advice_level = logging.WARNING if listening.alone else logging.INFO
         self.ip, self.port = listening.advertised
         self.name = f"CompactorContext({format_address(listening.advertised)})"
         self.daemon = True
@@ -184,7 +185,7 @@ class Context:
             self._state = RUNNING
         _running.add(self)
         if self._advice:
-            log.info("%s: %s", self, self._advice)
+            log.log(self._advice_level, "%s: %s", self, self._advice)
 
     def _begin(self) -> None:
         loop = self._given_loop

@@ -29,12 +29,14 @@ class Listening:
         bound: the (ip, port) the socket is bound to.
         advertised: the (ip, port) that goes into PIDs.
         advice: what to tell the user once about a guessed address, or "".
+        alone: no address was found by which others could reach it.
     """
 
     sock: socket.socket
     bound: tuple[str, int]
     advertised: tuple[str, int]
     advice: str
+    alone: bool
 
 
 def _pick(argument: object, name: str, variable: str) -> tuple[object, str]:
@@ -145,12 +147,13 @@ def listen(
             f"({port_source if number else 'port or LIBPROCESS_PORT'}), or 0 for any free one"
         ) from error
     bound = (str(sock.getsockname()[0]), int(sock.getsockname()[1]))
-    advice = ""
+    advice, alone = "", False
     if to_show is None:
         to_show = bound[0]
         if bound[0] in _WILDCARDS:
             found = _own_address(family)
             to_show = found or ("::1" if family == socket.AF_INET6 else "127.0.0.1")
+            alone = found is None
             reach = "others reach it there" if found else "only this host reaches it there: no other address was found"
             known_as = format_address((to_show, port_to_show or bound[1]))
             advice = (
@@ -158,7 +161,7 @@ def listen(
                 "Set LIBPROCESS_ADVERTISE_IP or advertise_ip to be known by another address, LIBPROCESS_IP or ip to "
                 "listen on one only"
             )
-    return Listening(sock, bound, (to_show, port_to_show or bound[1]), advice)
+    return Listening(sock, bound, (to_show, port_to_show or bound[1]), advice, alone)
 
 
 def is_wildcard(ip: str) -> bool:

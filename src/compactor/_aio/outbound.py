@@ -623,7 +623,9 @@ class Connection(asyncio.Protocol):
                 self._specials -= 1
                 out.answered(answer)
             elif not 200 <= answer.status < 300:
-                self.lane.network.undelivered(out.sender, out.to, out.name, None, f"refused with {answer.status}")
+                ours = answer.status == 404 and self.lane.peer.server.startswith("compactor/")
+                reason = "no such process" if ours else f"refused with {answer.status}"
+                self.lane.network.undelivered(out.sender, out.to, out.name, None, reason)
 
     def _attribute_no_more(self) -> None:
         self._attributed = False

@@ -39,7 +39,7 @@ _HEAD, _LENGTH, _CHUNKED, _CLOSED = range(4)
 _LENGTHS: Final = {b"%d" % n: n for n in range(4097)}
 _HEX_LENGTHS: Final = {b"%x" % n: n for n in range(1, 4097)}
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
-_EARLY_CHECK: Final = 8 * 1024
+_EARLY_CHECK: Final = 4 * 1024
 _LARGEST_REMEMBERED: Final = 1024
 
 DEFAULT_BODY_LIMIT: Final = 256 * 1024 * 1024
@@ -145,7 +145,6 @@ class Decoder:
 
     __slots__ = (
         "_body_limit",
-        "_checked",
         "_chunks",
         "_head",
         "_missing",
@@ -169,7 +168,6 @@ class Decoder:
         self._state = _HEAD
         self._rest = b""
         self._scanned = 0
-        self._checked = 0  # how much of a beginning has been looked at for errors
         # Of the body that is being read:
         self._what: Envelope | None = None  # a plain message; else `_head` says what it is
         self._head: Head | None = None
@@ -275,8 +273,7 @@ class Decoder:
         rest = data[pos:]
         if len(rest) > MAX_HEAD:
             raise BadRequest(431, f"the head is longer than {MAX_HEAD} bytes")
-        if len(rest) <= _EARLY_CHECK and (len(rest) < 64 or len(rest) >= 2 * self._checked):
-            self._checked = len(rest)
+        if len(rest) <= _EARLY_CHECK:
             error = _early_error(rest)
             if error is not None:
                 raise error
@@ -291,7 +288,6 @@ class Decoder:
         if end < 0:
             self._begin(data, pos)
             return len(data)
-        self._checked = 0
         head = parse_head(data[pos : end + 4])
         if head.envelope is not None or head.refusal is not None:
             self.agent = head.agent

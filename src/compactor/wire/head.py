@@ -212,6 +212,8 @@ def _judge(data: bytes) -> None:
 def _malformed(head: bytes) -> BadRequest:
     """Say what is wrong with a head, or a beginning of one, that the grammar refuses."""
     line, _, rest = head.partition(b"\r\n")
+    if not rest:
+        line = line.removesuffix(b"\r")  # half of its end
     if grammar.REQUEST_LINE.fullmatch(line) is None:
         if grammar.ANY_VERSION.fullmatch(line) is not None:
             return BadRequest(505, f"only HTTP/1.0 and HTTP/1.1 are spoken here, not {_shown(line)}")
