@@ -19,7 +19,7 @@ from ._runtime.cell import ENDED, Cell
 from ._runtime.links import Link, Links
 from .http.exchange import SERVER, plain_response
 from .messages import Envelope
-from .pid import PID, format_address
+from .pid import PID
 from .wire.answers import Answer
 from .wire.decoder import EXITED, LINK, Request
 from .wire.encoder import encode_head
@@ -145,7 +145,7 @@ class Watching:
             watch.timer.cancel()
         broken = self.links.broken(address)
         for link in broken:
-            self._node.tell(link.cell, link.pid, f"{format_address(address)}: {reason}")
+            self._node.tell(link.cell, link.pid, reason)
         return len(broken)
 
     def exit_notice(self, request: Request, envelope: Envelope) -> bytes:

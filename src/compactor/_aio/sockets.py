@@ -42,6 +42,8 @@ def reason_of(error: BaseException | None) -> str:
         return "connection refused"
     if isinstance(error, ConnectionResetError):
         return "reset by the peer"
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror).lower()  # its numbers are none of the system's
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__
