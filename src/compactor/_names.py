@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -35,13 +36,15 @@ class Names:
     """The names of one context. Touched only by the context thread.
 
     Args:
+        ipv6: which kind of address is taken when a name has both; the context listens on one of that kind.
         changed: called when what a name means may have changed, so that remembered routes are asked for again.
     """
 
-    __slots__ = ("_changed", "_found", "_loop", "_tasks", "_waiting")
+    __slots__ = ("_changed", "_family", "_found", "_loop", "_tasks", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ipv6: bool, changed: Callable[[], None]) -> None:
         self._loop = loop
+        self._family = socket.AF_INET6 if ipv6 else socket.AF_INET
         self._changed = changed
         self._found: dict[str, tuple[str, float]] = {}
         self._waiting: list[_Waiting] = []
@@ -88,8 +91,9 @@ class Names:
     async def _look_up(self, waiting: _Waiting) -> None:
         reason = ""
         try:
-            found = await self._loop.getaddrinfo(waiting.name, waiting.port, type=1)
-            self._found[waiting.name] = (str(found[0][4][0]), self._loop.time() + _FRESH_SECONDS)
+            found = await self._loop.getaddrinfo(waiting.name, waiting.port, type=socket.SOCK_STREAM)
+            entry = next((entry for entry in found if entry[0] == self._family), found[0])
+            self._found[waiting.name] = (str(entry[4][0]), self._loop.time() + _FRESH_SECONDS)
         except (OSError, UnicodeError) as error:
             reason = f"name not resolved: {reason_of(error)}"
         self._waiting.remove(waiting)

@@ -110,7 +110,7 @@ class Node:
         self._routes: dict[tuple[PID, PID, str], LocalOut | Outgoing] = {}
         self._dirty: list[Lane] = []
         self._checks: list[Callable[[], bool]] = []
-        self.names = Names(loop, self.forget_routes)
+        self.names = Names(loop, ":" in bound[0], self.forget_routes)
         self.serving = Serving(self, context.delegate)
         self.serve = self.serving.serve
         self._own: dict[Address, bool] = {bound: True, own: True}
@@ -328,8 +328,11 @@ class Node:
         else:
             self._awaited.setdefault(cell, []).append(done)
 
-    def set_per_sender(self, address: Address) -> None:
-        """Treat a peer as mesos-go from its first message."""
+    def set_per_sender(self, pid: PID) -> None:
+        """Treat the peer of a PID as mesos-go from its first message."""
+        address = self.names.resolve(pid, partial(self.set_per_sender, pid), lambda reason: None)
+        if address is None:
+            return
         self.go_peers.add(address)
         peer = self.peers.get(address)
         if peer is not None:
@@ -460,9 +463,13 @@ class Node:
         """Whether a link needs a connection to an address."""
         return self.watching.links.has(address)
 
-    def address_lost(self, address: Address, reason: str, *, gone: bool) -> None:
+    def watches(self, sender: PID, address: Address) -> bool:
+        """Whether a process has a link to an address."""
+        return any(link.cell.pid is sender for link in self.watching.links.at(address))
+
+    def address_lost(self, address: Address, reason: str, *, gone: bool, links: bool = True) -> None:
         """A connection broke, or could not be made: links break, and what was asked there may have no answer."""
-        broken = self.watching.address_lost(address, reason)
+        broken = self.watching.address_lost(address, reason) if links else 0
         log.info("%s: %s; %d links broken", format_address(address), reason, broken)
         asked = [pid for pid in self.asks.targets() if self.names.known(pid) == address]
         self.names.forget(address[0])

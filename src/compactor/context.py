@@ -504,7 +504,7 @@ class Context:
         mesos-go needs that, and is recognised by its answers; this is for saying so before the first one.
         """
         node = self._started()
-        node.call(node.set_per_sender, peer.address)
+        node.call(node.set_per_sender, peer)
 
     # --- what happened ------------------------------------------------------------------------------------------------
 

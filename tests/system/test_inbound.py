@@ -147,7 +147,6 @@ class Echo(Process):
 
 def replay(case, context, peer):
     """Send the bytes of a case, with ports of ours; return the statuses of the answers, and "open" or "closed"."""
-
     ports = {b"38535": context.port, b"99999": 99999}
 
     def with_our_port(match):
@@ -271,8 +270,8 @@ def test_a_large_body_arrives_whole(client, recorder):
 CPP_SENDER = TESTS / "system" / "programs" / "libprocess_sender.py"
 
 
-@pytest.mark.parametrize("times", range(10))
-def test_nothing_is_lost_of_1000_messages_of_a_sender_that_reads_no_answers_and_closes_at_once(times, context, recorder):
+@pytest.mark.parametrize("_", range(10))
+def test_nothing_is_lost_of_1000_messages_of_a_sender_that_reads_no_answers_and_closes_at_once(_, context, recorder):
     with RawClient(context) as client:
         for number in range(1000):
             client.send(libprocess_message(b"%d" % number))
@@ -282,6 +281,17 @@ def test_nothing_is_lost_of_1000_messages_of_a_sender_that_reads_no_answers_and_
 def test_nothing_is_lost_of_100000_messages_of_a_sender_that_reads_no_answers_and_closes_at_once(context, recorder):
     subprocess.run([sys.executable, CPP_SENDER, str(context.port), "100000"], check=True, timeout=60)
     assert [recorder.take()[2] for _ in range(100_000)] == [b"%d" % number for number in range(100_000)]
+
+
+def test_nothing_is_lost_of_a_sender_that_closes_with_answers_unread_that_came_in_a_pause(context, recorder):
+    bodies = [b"%d" % number for number in range(1000)]
+    client = RawClient(context)
+    client.send(b"".join(map(libprocess_message, bodies[:500])))
+    assert client.has_more(DEADLINE)
+    client.send(b"".join(map(libprocess_message, bodies[500:])))
+    client.wait_until_arrived()
+    client.close()
+    assert [recorder.take()[2] for _ in bodies] == bodies
 
 
 class Blocker(Recorder):

@@ -322,7 +322,8 @@ class Inbound(asyncio.Protocol):
         phrase = HTTPStatus(error.status).phrase
         self._answer(
             f"HTTP/1.1 {error.status} {phrase}\r\nServer: compactor/{VERSION}\r\nConnection: close\r\n"
-            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n\r\n".encode()
+            + (b"" if error.to_head else text)
         )
         self._end()
 

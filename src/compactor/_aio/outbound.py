@@ -66,8 +66,11 @@ class Network(Protocol):
     def count(self, what: str, number: int = 1) -> None:
         """Count something."""
 
-    def address_lost(self, address: Address, reason: str, *, gone: bool) -> None:
-        """The connection to an address has broken, so links break; `gone`: nobody answers there any more."""
+    def address_lost(self, address: Address, reason: str, *, gone: bool, links: bool = True) -> None:
+        """A connection to an address has broken, and with it its `links`; `gone`: nobody answers there any more."""
+
+    def watches(self, sender: PID, address: Address) -> bool:
+        """Whether this sender has a link to an address."""
 
     def needed(self, address: Address) -> bool:
         """Whether a link needs a connection to this address."""
@@ -349,8 +352,10 @@ class Peer:
         """A connection of it has ended; `broken` when we did not end it ourselves."""
         if broken:
             self.network.count("connections_lost")
-            if not (lane.owner is not None and lane.owner.id.startswith(ONE_TIME)):
-                self.network.address_lost(self.address, f"connection lost: {reason}", gone=False)
+            # mesos-go closes what it has not accepted anything on, which says nothing about other senders' connections.
+            own = self.kind is Kind.PER_SENDER and lane.owner is not None
+            links = not own or self.network.watches(lane.owner, self.address)  # type: ignore[arg-type]
+            self.network.address_lost(self.address, f"connection lost: {reason}", gone=False, links=links)
             self._begin_anew()
         if self.kind is Kind.UNKNOWN:
             self._first = None

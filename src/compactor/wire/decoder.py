@@ -288,7 +288,11 @@ class Decoder:
         if end < 0:
             self._begin(data, pos)
             return len(data)
-        head = parse_head(data[pos : end + 4])
+        try:
+            head = parse_head(data[pos : end + 4])
+        except BadRequest as error:
+            error.to_head = data.startswith(b"HEAD ", pos)
+            raise
         if head.envelope is not None or head.refusal is not None:
             self.agent = head.agent
         start = end + 4

@@ -58,12 +58,14 @@ class BadRequest(Exception):
     Attributes:
         status: the HTTP status of the answer.
         why: what is wrong, for the answer's body and the log.
+        to_head: it was a HEAD request, whose answer has no content (RFC 9110, 9.3.2).
     """
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(status, why)
         self.status = status
         self.why = why
+        self.to_head = False
 
 
 @dataclass(slots=True)

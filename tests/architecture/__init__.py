@@ -1,0 +1,1 @@
+"""Tests of how the parts of the package may know each other."""
