@@ -54,13 +54,14 @@ _RESERVED: Final = (LINK, EXITED)
 class LocalOut(Envelope):
     """All messages of one (sender, receiver, name) inside the context; in the mailbox it is their envelope."""
 
-    __slots__ = ("cell", "node", "to")
+    __slots__ = ("cell", "lane", "node", "to")
 
     def __init__(self, node: Node, cell: Cell, sender: PID, to: PID, name: str) -> None:
         super().__init__(sender, to.id, name)
         self.node = node
         self.cell = cell
         self.to = to
+        self.lane: None = None  # it has none
 
     def put(self, body: bytes) -> None:
         """Queue a message."""
@@ -70,7 +71,7 @@ class LocalOut(Envelope):
         elif cell.state is not ENDED:
             cell.wake((self, body))
         else:
-            self.node.put_again(self, body)
+            self.node.send_again(self, body)
 
 
 class Node:
@@ -143,9 +144,12 @@ class Node:
             else:
                 self._send(sender, to, name, body)
         else:
-            if (sender, to, name) not in self._routes:
+            out = self._routes.get((sender, to, name))
+            if out is not None:
+                self.portal.submit(out.put, body)
+            else:
                 _check(to, name)
-            self.portal.submit(self._send, sender, to, name, body)
+                self.portal.submit(self._send, sender, to, name, body)
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
         """Run something on the context's thread: now when this is it, else soon."""
@@ -375,19 +379,22 @@ class Node:
         else:
             self.undelivered(sender, to, name, len(body), "no such process")
 
-    def put_again(self, out: LocalOut, body: bytes) -> None:
-        """The process of a remembered route has ended; another may have its id now."""
-        self._routes.pop((out.sender, out.to, out.name), None)
-        self._send_here(out.sender, out.to, out.name, body)
+    def send_again(self, out: LocalOut | Outgoing, body: bytes) -> None:
+        """A remembered route leads nowhere any more: its process has ended, or lanes have changed. Find another."""
+        if self._routes.get((out.sender, out.to, out.name)) is out:
+            del self._routes[out.sender, out.to, out.name]
+        self._send(out.sender, out.to, out.name, body)
 
     def _remember(self, sender: PID, to: PID, name: str, out: LocalOut | Outgoing) -> None:
         if len(self._routes) >= _MOST_ROUTES:
-            self._routes.clear()
+            self.forget_routes()
         self._routes[sender, to, name] = out
 
     def forget_routes(self) -> None:
-        """Lanes have changed."""
-        self._routes.clear()
+        """Lanes have changed: whoever holds a remembered route has to ask again."""
+        routes, self._routes = self._routes, {}
+        for out in routes.values():
+            out.lane = None
 
     def forward(self, sender: PID, to: PID, name: str, body: bytes) -> None:
         """Pass a delegated message on, with its sender."""

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from helpers import DEADLINE, Recorder, eventually, in_thread, run_program
+from helpers import DEADLINE, Recorder, eventually, in_thread, run_program, wait_for
 from raw import ACCEPTED, GO_ACCEPTED, RawClient, RawServer
 
 import compactor._aio.outbound as outbound
@@ -41,8 +41,19 @@ def letters(context, number=1):
     return [(letter.sender.id, letter.to.id, letter.name, letter.reason) for letter in context.dead_letters]
 
 
+def wait_until_lost(context):
+    """Wait until a connection has ended that the context did not end itself."""
+    eventually(lambda: context.statistics().get("connections_lost") == 1)
+
+
 def numbers_of(requests):
     return [int(request.body) for request in requests]
+
+
+def wait_until_held_up(context, peer):
+    """Wait until the context has stopped writing because the peer does not read."""
+    lanes = context._node.peers[peer.ip, peer.port].lanes
+    eventually(lambda: any(lane.connection is not None and lane.connection.paused for lane in lanes))
 
 
 def learn(context, peer, answer=ACCEPTED):
@@ -176,7 +187,7 @@ def test_a_pause_after_failures_never_holds_up_a_first_attempt(monkeypatch, cont
         connection = peer.accept()
         assert connection.accept_all(1)[0].body == b"other peer"
         connection.close()
-        eventually(lambda: context.statistics()["connections_lost"] == 1)
+        wait_until_lost(context)
         sender.send(peer.pid("x"), "ping", b"same peer after a connection that worked")
         assert peer.accept().request().body.startswith(b"same peer")
         absent.listen()
@@ -233,12 +244,14 @@ def test_what_is_kept_of_unanswered_messages_is_bounded(monkeypatch, context, se
     sender.send(peer.pid("x"), "ping", b"5000")
     assert numbers_of(connection.requests(1)) == [5000]
     connection.close()
-    eventually(lambda: context.statistics()["connections_lost"] == 1)
+    wait_until_lost(context)
     assert context.dead_letters == []
     assert context.statistics()["unattributed"] > 1000
 
 
-@pytest.mark.parametrize("garbage", [b"garbage\r\n\r\n", b"\x00" * 100, ACCEPTED[:-2] + b"X y\r\n\r\n", b"HTTP/2.0 200 \r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"garbage\r\n\r\n", bytes(100), ACCEPTED[:-2] + b"X y\r\n\r\n", b"HTTP/2.0 200 \r\n\r\n"]
+)
 def test_answers_that_are_no_http_stop_attribution_and_nothing_else(garbage, context, sender, peer):
     sender.send(peer.pid("x"), "a")
     sender.send(peer.pid("x"), "b")
@@ -250,7 +263,7 @@ def test_answers_that_are_no_http_stop_attribution_and_nothing_else(garbage, con
         sender.send(peer.pid("x"), "c", b"%d" % number)
     assert numbers_of(connection.requests(100)) == list(range(100))
     connection.close()
-    eventually(lambda: context.statistics()["connections_lost"] == 1)
+    wait_until_lost(context)
     assert letters(context) == [("sender", "x", "a", "refused with 404")]
 
 
@@ -266,7 +279,7 @@ def test_a_surplus_answer_stops_attribution(context, sender, peer):
     sender.send(peer.pid("x"), "c")
     connection.request()
     connection.close()
-    eventually(lambda: context.statistics()["connections_lost"] == 1)
+    wait_until_lost(context)
     assert context.dead_letters == []
 
 
@@ -307,18 +320,19 @@ def test_answers_that_arrived_with_the_end_still_count(context, sender, peer):
     connection.send(ACCEPTED * 9 + b"HTTP/1.1 404 No\r\n\r\nuntil the end")
     connection.close()
     assert letters(context) == [("sender", "x", "n9", "refused with 404")]
-    eventually(lambda: context.statistics()["connections_lost"] == 1)
+    sender.send(peer.pid("x"), "again")
+    assert peer.accept().request().path == "/x/again"
     assert len(context.dead_letters) == 1
 
 
-def test_what_never_left_before_a_connection_broke_leaves_on_the_next_and_each_message_is_accounted_for(context, sender):
+def test_what_never_left_before_a_connection_broke_leaves_on_the_next_and_the_rest_is_unknown(context, sender):
     number = 3000
     with RawServer(receive_buffer=4096) as peer:
         for count in range(number):
             sender.send(peer.pid("x"), "ping", b"%05d" % count * 1000)
         first = peer.accept()
         read = [int(first.request().body[:5]) for _ in range(10)]
-        eventually(lambda: any(lane.connection and lane.connection.paused for lane in paused_lanes(context, peer)))
+        wait_until_held_up(context, peer)
         first.reset()
         second = peer.accept()
         arrived = []
@@ -330,8 +344,6 @@ def test_what_never_left_before_a_connection_broke_leaves_on_the_next_and_each_m
     assert 10 <= unknown < number
 
 
-def paused_lanes(context, peer):
-    return list(context._node.peers[peer.ip, peer.port].lanes)
 
 
 def test_a_peer_that_reads_late_gets_everything_in_order(context, sender):
@@ -339,7 +351,7 @@ def test_a_peer_that_reads_late_gets_everything_in_order(context, sender):
         for count in range(2000):
             sender.send(peer.pid("x"), "ping", b"%05d" % count * 2000)
         connection = peer.accept()
-        eventually(lambda: any(lane.connection and lane.connection.paused for lane in paused_lanes(context, peer)))
+        wait_until_held_up(context, peer)
         requests = connection.accept_all(2000)
         assert [request.body for request in requests] == [b"%05d" % count * 2000 for count in range(2000)]
     assert context.statistics()["dead_letters"] == 0
@@ -472,8 +484,38 @@ def test_a_late_answer_as_mesos_gos_still_tells_senders_apart(context, peer):
     eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
     for sender in senders:
         sender.send(peer.pid("x"), "late")
-    heard = [peer.accept().request().sender, peer.accept().request().sender]
-    assert sorted(heard) == sorted(sender.pid for sender in senders)
+    # The one that this connection began with stays on it: that is whom mesos-go believes all of it to come from.
+    assert connection.request().sender == senders[0].pid
+    assert peer.accept().request().sender == senders[1].pid
+    assert not connection.has_more()
+    assert not peer.is_called()
+
+
+def test_a_sender_keeps_its_connection_whoever_names_it(context, peer):
+    sender = senders_on(context, 1)[0]
+    sender.send(peer.pid("x"), "first")
+    connection = peer.accept()
+    connection.request()
+    connection.send(GO_ACCEPTED)
+    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
+    for number in range(20):
+        sender.send(peer.pid("x"), "own", b"%d" % number)
+        context.send(PID.from_string(str(sender.pid)), peer.pid("x"), "for_it", b"%d" % number)
+    assert numbers_of(connection.requests(40)) == [number // 2 for number in range(40)]
+    assert not peer.is_called()
+
+
+def test_a_sender_keeps_its_connection_when_it_was_shared_before(context, peer):
+    senders = senders_on(context, 2)
+    for sender in senders:
+        sender.send(peer.pid("x"), "early")
+    connection = peer.accept()
+    connection.requests(2)  # nobody answered for a tenth of a second, so both came on one
+    connection.send(GO_ACCEPTED)
+    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
+    context.send(PID.from_string(str(senders[0].pid)), peer.pid("x"), "late")
+    assert connection.request().sender == senders[0].pid
+    assert not peer.is_called()
 
 
 def test_connect_per_sender_tells_a_peers_kind_before_its_first_answer(context, peer):
@@ -510,7 +552,7 @@ def test_each_question_to_a_mesos_go_peer_has_a_connection_of_its_own_which_is_c
 def test_a_replaced_peer_is_met_without_prejudice(context, peer):
     connection = learn(context, peer, GO_ACCEPTED)
     connection.close()
-    eventually(lambda: context.statistics()["connections_lost"] == 1)
+    wait_until_lost(context)
     senders = senders_on(context, 2)
     for sender in senders:
         sender.send(peer.pid("x"), "ping")
@@ -524,11 +566,25 @@ def test_a_replaced_peer_is_met_without_prejudice(context, peer):
 # ---- order of what threads and the loop send
 
 
-def test_a_send_from_the_loop_does_not_overtake_an_earlier_one_from_a_thread(context, sender, peer):
-    for number in range(0, 1000, 10):
-        sender.send(peer.pid("x"), "ping", b"%d" % number)
-        context.dispatch(sender.pid, "send_numbers", peer.pid("x"), "ping", range(number + 1, number + 10))
-    assert numbers_of(peer.accept().requests(1000)) == list(range(1000))
+class Waiting(Process):
+    """A process whose handler sends when another thread has sent, which the loop has not been told of yet."""
+
+    def send_behind(self, go, done, *message):
+        wait_for(go)
+        self.send(*message)
+        done.set()
+
+
+def test_a_send_from_the_loop_does_not_overtake_an_earlier_one_from_a_thread(context, peer):
+    waiting = Waiting("waiting")
+    context.spawn(waiting)
+    for number in range(0, 100, 2):
+        go, done = threading.Event(), threading.Event()
+        context.dispatch(waiting.pid, "send_behind", go, done, peer.pid("x"), "ping", b"%d" % (number + 1))
+        waiting.send(peer.pid("x"), "ping", b"%d" % number)
+        go.set()
+        wait_for(done)
+    assert numbers_of(peer.accept().requests(100)) == list(range(100))
 
 
 def test_each_thread_keeps_its_order_while_others_send_too(context, sender, peer):

@@ -371,7 +371,7 @@ def test_a_variable_set_by_one_coroutine_is_not_seen_by_the_next(bench, first, o
         bench.step(first(), second())
 
     contextvars.copy_context().run(both)
-    assert seen == [outside]
+    assert seen in ([outside], ["unset"])  # whichever context coroutines begin in, it is not that of the first
 
 
 def test_variables_of_suspended_coroutines_do_not_mix(bench):

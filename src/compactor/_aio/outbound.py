@@ -81,6 +81,9 @@ class Network(Protocol):
     def forget_routes(self) -> None:
         """Lanes have changed: whoever remembers one must ask again."""
 
+    def send_again(self, out: Outgoing, body: bytes) -> None:
+        """Send by another lane: the one that was remembered is gone."""
+
     def flush_soon(self, lane: Lane) -> None:
         """Call `lane.flush()` at the end of this turn."""
 
@@ -94,7 +97,7 @@ class Outgoing:
     `put` is the hot path of sending: one format, two appends.
     """
 
-    __slots__ = ("head", "lane", "name", "sender", "to")
+    __slots__ = ("head", "lane", "name", "network", "sender", "to")
 
     special = False
 
@@ -103,11 +106,15 @@ class Outgoing:
         self.to = to
         self.name = name
         self.head = head
-        self.lane = lane
+        self.lane: Lane | None = lane  # None once lanes have changed
+        self.network = lane.network
 
     def put(self, body: bytes) -> None:
         """Queue a message; it leaves at the end of this turn."""
         lane = self.lane
+        if lane is None:
+            self.network.send_again(self, body)
+            return
         if len(body) < _LARGE:
             lane.chunks.append(b"%b%d\r\n\r\n%b" % (self.head, len(body), body))
         else:
@@ -115,7 +122,7 @@ class Outgoing:
             lane.large = True
         lane.outs.append(self)
         if not lane.dirty:
-            lane.network.flush_soon(lane)
+            self.network.flush_soon(lane)
 
 
 class Refresh(Outgoing):
@@ -134,6 +141,7 @@ class Refresh(Outgoing):
 
     def send(self) -> None:
         """Queue it."""
+        assert self.lane is not None
         self.lane.specials += 1
         self.put(self.body)
 

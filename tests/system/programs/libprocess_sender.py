@@ -8,9 +8,10 @@ import sys
 
 port, number = map(int, sys.argv[1:])
 HEAD = (
-    b"POST /recorder/note HTTP/1.1\r\nUser-Agent: libprocess/burst@127.0.0.1:9\r\nLibprocess-From: burst@127.0.0.1:9\r\n"
-    b"Connection: Keep-Alive\r\nHost: 127.0.0.1:%d\r\nTransfer-Encoding: chunked\r\n\r\n" % port
-)
+    b"POST /recorder/note HTTP/1.1\r\nUser-Agent: libprocess/burst@127.0.0.1:9\r\n"
+    b"Libprocess-From: burst@127.0.0.1:9\r\nConnection: Keep-Alive\r\nHost: 127.0.0.1:%d\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+) % port
 
 bodies = [b"%d" % count for count in range(number)]
 with socket.create_connection(("127.0.0.1", port)) as connection:
