@@ -39,7 +39,7 @@ _LONGEST_REFRESH: Final = 5.0
 
 
 class _Watch:
-    """One address that links lead to: when it was heard of last."""
+    """One address that links lead to: when it was heard of last (loop time)."""
 
     __slots__ = ("answers", "heard", "timer")
 
@@ -47,6 +47,10 @@ class _Watch:
         self.timer = timer
         self.answers = answers
         self.heard = heard
+
+    def excuse(self, now: float) -> None:
+        """Count no silence for the time in which we were deaf: a handler held our own loop past the timer."""
+        self.heard += max(0.0, now - self.timer.when())
 
 
 class Watching:
@@ -126,13 +130,15 @@ class Watching:
             return
         peer = node.peer(address)
         now = node.loop.time()
+        watch.excuse(now)
         if peer.answers != watch.answers:
             watch.answers, watch.heard = peer.answers, now
         # Only a peer that has answered before can fall silent: some never answer.
         if peer.answers and now - watch.heard >= self._silence:
             node.count("silent_peers")
-            del self._watches[address]
-            peer.lose(f"silent for {now - watch.heard:.1f} s")
+            reason = f"silent for {now - watch.heard:.1f} s"
+            node.address_lost(address, reason, gone=True)
+            peer.lose(reason)
             return
         watch.timer = node.loop.call_later(self._refresh_seconds, self._tick, address)
         for link in links:

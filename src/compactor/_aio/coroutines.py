@@ -48,15 +48,20 @@ class _Continue:
 class _Carrier:
     """A task that waits for a coroutine to carry on with."""
 
-    __slots__ = ("_box", "_coroutine", "_first", "context", "task", "variables")
+    __slots__ = ("_box", "_coroutine", "_first", "context", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self._box: asyncio.Future[None] = loop.create_future()
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._first: Any = None
-        self.context = contextvars.copy_context()
-        self.variables = len(self.context)
-        self.task: asyncio.Task[Any] = loop.create_task(self._carry(), context=self.context)
+        self.context = context
+        self.task: asyncio.Task[Any] = loop.create_task(self._carry(), context=context)
+
+    @property
+    def usable(self) -> bool:
+        """Whether nobody has cancelled it, not even for a moment."""
+        # The flag is the only trace of a cancel that came before the task's first turn; both kinds of task have it.
+        return not (self._box.done() or self.task.done() or self.task._must_cancel)  # type: ignore[attr-defined]
 
     def load(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
         """Carry on with a coroutine that has yielded `first`."""
@@ -69,17 +74,25 @@ class _Carrier:
         error: BaseException | None = None
         try:
             await self._box
-        except asyncio.CancelledError as cancelled:  # the coroutine cancelled itself in its first step
+        except asyncio.CancelledError as cancelled:  # in the first step of the coroutine, or in the turn of it
             if self._coroutine is None:
                 return
-            error = cancelled
+            if self.task.cancelling():
+                error = cancelled
+        await _Continue(*self.take(error))
+
+    def take(self, error: BaseException | None) -> tuple[Coroutine[Any, Any, Any], Any, BaseException | None]:
+        """Return what to carry on with; a cancel goes to what the coroutine waits for, as asyncio has it."""
         coroutine, self._coroutine = self._coroutine, None
         assert coroutine is not None
-        await _Continue(coroutine, self._first, error)
+        if error is not None and asyncio.isfuture(self._first) and self._first.cancel():
+            error = None
+        return coroutine, self._first, error
 
-    def left_behind(self) -> Coroutine[Any, Any, Any] | None:
-        """Return the coroutine if the task was cancelled before it ever ran."""
-        return self._coroutine
+    @property
+    def never_ran(self) -> bool:
+        """Whether the task was cancelled before its first turn, so that the coroutine is still to be carried on."""
+        return self._coroutine is not None
 
 
 class Stepper:
@@ -89,10 +102,11 @@ class Stepper:
         tasks: the tasks of coroutines that have suspended.
     """
 
-    __slots__ = ("_carrier", "_loop", "_stepping", "tasks")
+    __slots__ = ("_base", "_carrier", "_loop", "_stepping", "tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._base = contextvars.copy_context()
         self.tasks: set[asyncio.Task[Any]] = set()
         self._carrier: _Carrier | None = None
         self._stepping = False
@@ -120,8 +134,8 @@ class Stepper:
             self._follow(self._loop.create_task(coroutine), done)
             return False
         carrier = self._carrier
-        if carrier is None:
-            carrier = self._carrier = _Carrier(self._loop)
+        if carrier is None or not carrier.usable:
+            carrier = self._carrier = _Carrier(self._loop, self._base.copy())
         self._stepping = True
         suspended = False
         _enter_task(self._loop, carrier.task)
@@ -133,17 +147,17 @@ class Stepper:
         finally:
             _leave_task(self._loop, carrier.task)
             self._stepping = False
-            if not suspended and (len(carrier.context) != carrier.variables or carrier.task.cancelling()):
+            if not suspended and carrier.context != self._base:
                 self._discard()  # what it set is not for the next one to see
         self._carrier = None
         carrier.load(coroutine, waits_for)
 
         def ended(error: BaseException | None) -> None:
-            left = carrier.left_behind()
-            if left is None:
-                done(error)
+            if carrier.never_ran:
+                rest = _Continue(*carrier.take(asyncio.CancelledError()))
+                self._follow(self._loop.create_task(_await(rest), context=carrier.context), done)
             else:
-                self._follow(self._loop.create_task(_await(_Continue(left, None, asyncio.CancelledError()))), done)
+                done(error)
 
         self._follow(carrier.task, ended)
         return False
@@ -156,7 +170,7 @@ class Stepper:
 
     def _discard(self) -> None:
         carrier, self._carrier = self._carrier, None
-        if carrier is not None and not carrier.task.cancelling():
+        if carrier is not None:
             carrier.task.cancel()
 
     def _follow(self, task: asyncio.Task[Any], done: Callable[[BaseException | None], None]) -> None:

@@ -262,13 +262,23 @@ class Lane:
                 self.network.undelivered(out.sender, out.to, out.name, size, reason)
 
     def close(self) -> None:
-        """Give up at once."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
+        """Give up, letting go what has been written."""
+        self._stop_connecting()
         for connection in (self.connection, self._waiting_for):
             if connection is not None:
                 connection.close("the context stopped")
+
+    def abort(self, reason: str) -> None:
+        """Give up at once; what is queued leaves by another connection."""
+        self._stop_connecting()
+        for connection in (self.connection, self._waiting_for):
+            if connection is not None:
+                connection.abort(reason)
+
+    def _stop_connecting(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
 
 
 class Peer:
@@ -474,8 +484,7 @@ class Peer:
     def lose(self, reason: str) -> None:
         """It is gone though its connections stand: end them."""
         for lane in self.lanes:
-            if lane.connection is not None:
-                lane.connection.abort(reason)
+            lane.abort(reason)
 
 
 class Connection(asyncio.Protocol):
@@ -663,8 +672,8 @@ class Connection(asyncio.Protocol):
     def retire(self, seconds: float) -> None:
         """Write nothing more; close when the answers that are due have come, or after some seconds."""
         self._retired = True
-        if self._pending or self._tail is not None:
-            self._check = self.lane.network.loop.call_later(seconds, self._close)
+        if self.owes:
+            self._check = self.lane.network.loop.call_later(seconds, self.close, "given up")
         else:
             self._close()
 

@@ -23,7 +23,7 @@ class Portal:
         wake: called on the loop's thread when there is something to drain.
     """
 
-    __slots__ = ("_closed", "_loop", "_wake", "_woken", "queue")
+    __slots__ = ("_closed", "_ended", "_loop", "_wake", "_woken", "queue")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self.queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
@@ -31,40 +31,59 @@ class Portal:
         self._wake = wake
         self._woken = False
         self._closed = False
+        self._ended = False
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Have `function(*args)` run on the loop's thread.
 
         Raises:
-            ContextStopped: the door is closed.
+            ContextStopped: the door is closed, and the call will not be run.
         """
-        self.queue.append((function, args))
+        call = (function, args)
+        self.queue.append(call)
         if self._closed:
-            raise ContextStopped("the context has stopped: make a new one")
-        if not self._woken:
+            self._refuse(call)
+        elif not self._woken:
             # Set before the wake-up is asked for and cleared before the queue is looked at: an append in between is
             # either seen by that drain or asks for another.
             self._woken = True
             try:
                 self._loop.call_soon_threadsafe(self._wake)
             except RuntimeError:  # the loop was closed between the two lines
-                raise ContextStopped("the context has stopped: make a new one") from None
+                self._refuse(call)
+
+    def _refuse(self, call: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+        """Take a call back, unless the last drain was quicker: then it was accepted."""
+        while True:
+            try:
+                self.queue.remove(call)
+            except IndexError:  # the drain took one in the middle of the search
+                continue
+            except ValueError:
+                return
+            raise ContextStopped("the context has stopped: make a new one")
 
     def drain(self) -> None:
         """Run what is queued now. What is queued meanwhile has its turn later, so that a flood starves nobody."""
         queue = self.queue
         self._woken = False
-        for _ in range(len(queue)):
-            function, args = queue.popleft()
-            try:
-                function(*args)
-            except Exception:  # the others have nothing to do with it
-                log.exception("a call handed over from another thread raised")
-        if queue and not self._woken:
-            self._woken = True
-            self._loop.call_soon(self._wake)
+        try:
+            for _ in range(len(queue)):
+                if self._ended or not queue:  # a call may have drained it, to keep the order of its own sends
+                    return
+                function, args = queue.popleft()
+                try:
+                    function(*args)
+                except Exception:  # the others have nothing to do with it
+                    log.exception("a call handed over from another thread raised")
+        finally:
+            if queue and not self._woken and not self._closed:
+                self._woken = True
+                self._loop.call_soon(self._wake)
 
     def close(self) -> None:
         """Accept nothing more, and run what was accepted."""
         self._closed = True
-        self.drain()
+        while self.queue and not self._ended:
+            self.drain()
+        self._ended = True  # what is appended from here on is taken back by who appended it

@@ -280,6 +280,7 @@ class Cell:
                     if result is not None and self._follow(result, what):
                         break
                 except KeyboardInterrupt:
+                    self.current = None
                     raise
                 except BaseException as error:
                     self.host.handler_raised(self, what.name, what.sender, error)
@@ -309,7 +310,8 @@ class Cell:
             if result is not None and isinstance(result, _GOES_ON) and not self.host.step(result, done):
                 self.busy = True
                 return True
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            event.finished(self, interrupt)
             raise
         except BaseException as raised:
             error = raised
@@ -396,6 +398,7 @@ class Cell:
                     self.busy = True
                     return
             except KeyboardInterrupt:
+                self.abandon(reason)
                 raise
             except BaseException as raised:
                 error = raised

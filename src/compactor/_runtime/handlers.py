@@ -7,6 +7,7 @@ An override without a mark of its own keeps the names of what it overrides; one 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterable
@@ -42,8 +43,12 @@ def _marks_of(attribute: object) -> _Marks | None:
     return marks if type(marks) is _Marks else None
 
 
+def _is_method(value: object) -> bool:
+    return callable(value) or isinstance(value, (staticmethod, classmethod, functools.partialmethod))
+
+
 def _mark(function: FunctionT) -> _Marks:
-    if not callable(function) and not isinstance(function, (staticmethod, classmethod)):
+    if not _is_method(function):
         raise TypeError(f"install and route decorate methods, not {function!r}; did you forget to call the decorator?")
     # A copy: functools.wraps has given a wrapper the marks of what it wraps, and they are not to change together.
     marks = _Marks(_marks_of(function))
@@ -85,7 +90,7 @@ class ClassTables:
         for klass in reversed(owner.__mro__):
             for attribute, value in vars(klass).items():
                 marks = _marks_of(value)
-                if marks is None and callable(value):
+                if marks is None and _is_method(value):
                     continue  # an override without marks: it keeps those of what it overrides
                 for table in (names, paths):
                     for key in [key for key, entry in table.items() if entry[0] == attribute]:

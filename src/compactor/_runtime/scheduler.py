@@ -82,6 +82,8 @@ class Scheduler:
                             left -= cell.run(left if left < QUANTUM else QUANTUM)
                         except KeyboardInterrupt:
                             ready.append(cell)
+                            self._running = False
+                            self.ask()  # for what is left, and what is to be flushed
                             raise
                         if not cell.busy:
                             if cell.mailbox:

@@ -74,6 +74,9 @@ class RouteTable(Generic[HandlerT]):
         }
         self._deepest = max(map(len, self._routes), default=0)
 
+    def __len__(self) -> int:
+        return len(self._routes)
+
     def find(self, path: str) -> tuple[HandlerT, frozenset[str]] | None:
         """Return the handler and the methods of the route that serves `path`, which is what follows `/<id>`."""
         # Not split further than any route reaches: a request of thousands of slashes costs no more than another.
