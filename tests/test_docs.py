@@ -92,6 +92,10 @@ EXAMPLES = [
 ]
 
 
+def first_line(raw):
+    return raw.partition(b"\r\n")[0].decode()
+
+
 def of_kind(kind):
     return [raw for found, raw in EXAMPLES if found == kind]
 
@@ -112,7 +116,7 @@ def test_each_example_says_what_it_is():
     assert min(counts) > 0
 
 
-@pytest.mark.parametrize("raw", of_kind("sent"))
+@pytest.mark.parametrize("raw", of_kind("sent"), ids=first_line)
 def test_each_message_of_ours_is_what_the_encoder_writes(raw):
     head, _, body = raw.partition(b"\r\n\r\n")
     envelope = parse_head(head + b"\r\n\r\n").envelope
@@ -140,13 +144,13 @@ def without_what_varies(raw):
     return re.sub(rb"(?m)^Compactor-Incarnation: [0-9a-f]{16}\r", b"Compactor-Incarnation: this one\r", raw)
 
 
-@pytest.mark.parametrize(("request_", "answer"), exchanges())
+@pytest.mark.parametrize(("request_", "answer"), exchanges(), ids=first_line)
 def test_each_answer_of_ours_is_what_a_context_writes(request_, answer, context):
     context.spawn(Example("b(2)"))
-    with socket.create_connection((context.ip, context.port), DEADLINE) as client:
+    with socket.create_connection((context.ip, context.port), DEADLINE) as client, client.makefile("rb") as answers:
         client.sendall(request_)
         client.shutdown(socket.SHUT_WR)
-        assert without_what_varies(client.makefile("rb").read()) == without_what_varies(answer)
+        assert without_what_varies(answers.read()) == without_what_varies(answer)
 
 
 def message_named(name):
@@ -164,9 +168,9 @@ def listener():
 def next_message(listener, length):
     """Return the first bytes that somebody who connects sends."""
     connection, _ = listener.accept()
-    with connection:
-        connection.settimeout(DEADLINE)
-        return connection.makefile("rb").read(length)
+    connection.settimeout(DEADLINE)
+    with connection, connection.makefile("rb") as stream:
+        return stream.read(length)
 
 
 def moved(raw, *addresses):
@@ -198,7 +202,7 @@ def test_an_end_is_told_as_the_example_shows(context, listener):
         assert next_message(listener, len(expected)) == expected
 
 
-@pytest.mark.parametrize("raw", of_kind("peer"))
+@pytest.mark.parametrize("raw", of_kind("peer"), ids=first_line)
 def test_what_peers_send_is_understood(raw):
     if raw.startswith(b"HTTP/"):
         ((answer, number),) = AnswerParser().feed(raw)

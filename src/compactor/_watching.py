@@ -141,8 +141,11 @@ class Watching:
             peer.lose(reason)
             return
         watch.timer = node.loop.call_later(self._refresh_seconds, self._tick, address)
+        # A peer that reads nothing would pile them up.
+        stuck = {lane for lane in peer.lanes if lane.specials}
         for link in links:
-            self._refresh(peer, link)
+            if peer.lane(link.cell.pid) not in stuck:
+                self._refresh(peer, link)
 
     def address_lost(self, address: Address, reason: str) -> int:
         """A connection broke, or could not be made: all links to the address break. Return how many did."""

@@ -110,8 +110,8 @@ class Context:
         body_limit: int = DEFAULT_BODY_LIMIT,
     ) -> None:
         for name, value in (("grace", grace), ("link_silence", link_silence), ("idle_seconds", idle_seconds)):
-            if not isinstance(value, (int, float)) or not value >= 0:
-                raise ContextError(f"{name}={value!r}: expected a number of seconds, 0 or more")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ContextError(f"{name}={value!r}: expected a number of seconds above 0")
         self.delegate = delegate
         self.grace = grace
         self.link_silence = link_silence

@@ -54,13 +54,13 @@ def numbers(receiver, number):
 # ---- between OS processes
 
 
-@pytest.mark.parametrize("where", [["from-a-thread"], ["from-handlers"], ["from-a-thread", "from-handlers"]], ids="+".join)
-def test_100000_messages_of_mixed_sizes_arrive_in_order_with_none_missing(where):
-    number = 100_000
-    with RunningProgram(MIXED, "receive", len(where), number) as receiving, contextlib.ExitStack() as senders:
+@pytest.mark.parametrize("senders", ["from-a-thread", "from-handlers", "from-a-thread from-handlers"])
+def test_100000_messages_of_mixed_sizes_arrive_in_order_with_none_missing(senders):
+    number, places = 100_000, senders.split()
+    with RunningProgram(MIXED, "receive", len(places), number) as receiving, contextlib.ExitStack() as running:
         pid = receiving.wait_for_line(r"^receiver@.*")[0]
-        for index, place in enumerate(where):
-            senders.enter_context(RunningProgram(MIXED, "send", pid, f"sender({index})", number, place))
+        for index, place in enumerate(places):
+            running.enter_context(RunningProgram(MIXED, "send", pid, f"sender({index})", number, place))
         assert receiving.wait_for_line("order", timeout=60)[0]
         assert receiving.lines[-1] == "all in order"
         assert receiving.process.wait(DEADLINE) == 0
@@ -170,10 +170,17 @@ def test_messages_keep_their_order_over_connections_that_are_closed_when_idle(ma
     for number in range(300):
         sender.send(remote.pid, "note", b"%d" % number)
         if number % 10 == 9:
-            eventually(lambda: context.statistics()["peers"] == 0)
+            wait_until_closed_again(context, number // 10 + 1)
     assert numbers(remote, 300) == list(range(300))
-    assert context.statistics()["connects"] >= 30
     assert context.dead_letters == []
+
+
+def wait_until_closed_again(context, times):
+    def closed():
+        statistics = context.statistics()
+        return statistics.get("connects", 0) >= times and not statistics["peers"]
+
+    eventually(closed)
 
 
 def test_aliases_of_one_address_do_not_let_messages_overtake(sender, remote):
@@ -216,7 +223,7 @@ def taken(recorder):
 
 
 @pytest.mark.parametrize("stop_at", [0, 100, NAMED - 1])
-def test_when_the_receivers_context_stops_in_the_middle_each_message_is_handled_or_reported(stop_at, sender, other_context):
+def test_each_message_is_handled_or_reported_when_its_receivers_context_stops(stop_at, sender, other_context):
     receiver = Named("receiver")
     receiver.stop_at = stop_at
     other_context.spawn(receiver)
@@ -230,13 +237,13 @@ def test_when_the_receivers_context_stops_in_the_middle_each_message_is_handled_
     assert handled == list(range(len(handled)))
     assert set(handled) | letter_numbers(other_context) | letter_numbers(context) == set(range(NAMED))
     # What was delivered may still be reported as unknown, if its answer was lost; nothing else is told twice.
-    refused = {int(letter.name[1:]) for letter in context.dead_letters if letter.reason != "connection lost, unanswered"}
-    assert not refused & set(handled)
+    for letter in context.dead_letters:
+        assert letter.reason == "connection lost, unanswered" or int(letter.name[1:]) not in handled
     assert not letter_numbers(other_context) & set(handled)
 
 
 @pytest.mark.parametrize("wait_for_first", [False, True])
-def test_when_the_senders_context_stops_in_the_middle_each_message_is_delivered_or_reported(wait_for_first, context, remote):
+def test_each_message_is_delivered_or_reported_when_its_senders_context_stops(wait_for_first, context, remote):
     sender = Sender("sender")
     context.spawn(sender)
     to = remote.pid
@@ -244,7 +251,7 @@ def test_when_the_senders_context_stops_in_the_middle_each_message_is_delivered_
     def send_until_stopped():
         number = 0
         with contextlib.suppress(ContextStopped, Process.UnboundProcess):
-            while number < 1_000_000:
+            while number < 300_000:
                 sender.send(to, "note", b"%d" % number)
                 number += 1
         return number

@@ -1,5 +1,7 @@
 """What contexts send, to peers made of bare sockets: exact bytes, connections, order, answers, and peers that fail."""
 
+import contextlib
+import socket
 import threading
 
 import pytest
@@ -195,6 +197,38 @@ def test_a_pause_after_failures_never_holds_up_a_first_attempt(monkeypatch, cont
         context.stop()
         assert letters(context, 2)[1] == ("sender", "x", "ping", "the context stopped")
         assert not absent.is_called()
+
+
+def test_a_peer_that_cannot_be_connected_does_not_hold_up_a_stop_and_its_messages_are_reported(make_context):
+    context = make_context(grace=0.1)
+    sender = Sender("sender")
+    context.spawn(sender)
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(8):  # more than the queue of the listener takes: the next one hears nothing
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        sender.send(PID(*full.getsockname(), "x"), "ping", b"never")
+        assert in_thread(context.stop).get(timeout=DEADLINE) == ("returned", None)
+    assert letters(context) == [("sender", "x", "ping", "the context stopped")]
+
+
+def test_each_message_to_a_peer_that_resets_whatever_connects_is_accounted_for(context, sender, peer):
+    for number in range(500):
+        sender.send(peer.pid("x"), "ping", b"%d" % number)
+    for _ in range(5):
+        peer.accept().reset()
+        sender.send(peer.pid("x"), "ping", b"500")
+    last = peer.accept()
+    sender.send(peer.pid("x"), "ping", b"501")
+    arrived = []
+    while not arrived or arrived[-1] != 501:
+        arrived += numbers_of(last.accept_all(1))
+    eventually(lambda: len(arrived) + context.statistics()["dead_letters"] == 506)
+    assert arrived == sorted(arrived)
+    assert {letter.reason for letter in context.dead_letters} == {"connection lost, unanswered"}
 
 
 # ---- peers that answer badly, or not
@@ -489,6 +523,21 @@ def test_a_late_answer_as_mesos_gos_still_tells_senders_apart(context, peer):
     assert peer.accept().request().sender == senders[1].pid
     assert not connection.has_more()
     assert not peer.is_called()
+
+
+def test_a_sender_that_gets_a_connection_of_its_own_does_not_overtake_what_it_sent_on_the_shared_one(context, peer):
+    senders = senders_on(context, 2)
+    for sender in senders:
+        sender.send(peer.pid("x"), "early")
+    shared = peer.accept()
+    shared.requests(2)
+    shared.send(GO_ACCEPTED)
+    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
+    senders[1].send(peer.pid("x"), "late")
+    assert not peer.is_called(0.3)
+    shared.send(GO_ACCEPTED)
+    own = peer.accept().request()
+    assert (own.sender, own.path) == (senders[1].pid, "/x/late")
 
 
 def test_a_sender_keeps_its_connection_whoever_names_it(context, peer):

@@ -11,6 +11,13 @@ from compactor import PID
 from compactor._names import _FRESH_SECONDS, Names, name_in
 
 
+def _entry(ip):
+    """Return what `getaddrinfo` gives for one address."""
+    if ":" in ip:
+        return socket.AF_INET6, socket.SOCK_STREAM, 6, "", (ip, 1, 0, 0)
+    return socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 1)
+
+
 class FakeLoop(asyncio.SelectorEventLoop):
     """A loop whose time stands still and that looks up names when the test answers for the name service."""
 
@@ -29,11 +36,9 @@ class FakeLoop(asyncio.SelectorEventLoop):
         self.pending[host] = self.create_future()
         return self.pending[host]
 
-    def found(self, name, ip):
+    def found(self, name, *ips):
         """Answer a question, and let the loop come round."""
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        rest = (0, 0) if ":" in ip else ()
-        self.pending.pop(name).set_result([(family, socket.SOCK_STREAM, 6, "", (ip, 1, *rest))])
+        self.pending.pop(name).set_result([_entry(ip) for ip in ips])
         self.turns()
 
     def failed(self, name, error):
@@ -42,7 +47,8 @@ class FakeLoop(asyncio.SelectorEventLoop):
         self.turns()
 
     def turns(self):
-        for _ in range(5):
+        """Come round some times, unless this is asked for from within a turn."""
+        for _ in range(0 if self.is_running() else 5):
             future = self.create_future()
             self.call_soon(future.set_result, None)
             self.run_until_complete(future)
@@ -51,10 +57,10 @@ class FakeLoop(asyncio.SelectorEventLoop):
 class Sender:
     """Sends numbered messages as a node does: resolve, and again later."""
 
-    def __init__(self, loop):
+    def __init__(self, loop, ipv6=False):
         self.loop = loop
         self.changes = 0
-        self.names = Names(loop, self._changed)
+        self.names = Names(loop, ipv6, self._changed)
         self.sent = []  # (message, address)
         self.failed = []  # (message, reason)
 
@@ -70,17 +76,9 @@ class Sender:
         self.loop.turns()
 
 
-class _Loop(FakeLoop):
-    """The same inside of `send`, where turns are not to be run by callbacks."""
-
-    def turns(self):
-        if not self.is_running():
-            super().turns()
-
-
 @pytest.fixture
 def loop():
-    loop = _Loop()
+    loop = FakeLoop()
     yield loop
     for task in asyncio.all_tasks(loop):
         task.cancel()
@@ -146,6 +144,22 @@ def test_an_ipv6_address_can_be_what_a_name_means(sender, loop):
     sender.send(1, NAMED)
     loop.found("master.example", "::1")
     assert sender.sent == [(1, ("::1", 5050))]
+
+
+@pytest.mark.parametrize(
+    ("ipv6", "found", "taken"),
+    [
+        (False, ["::1", "127.0.0.1", "127.0.0.2"], "127.0.0.1"),
+        (True, ["127.0.0.1", "::1", "::2"], "::1"),
+        (False, ["::1", "::2"], "::1"),
+        (True, ["127.0.0.1"], "127.0.0.1"),
+    ],
+)
+def test_of_several_addresses_the_first_of_our_own_kind_is_taken_where_there_is_one(loop, ipv6, found, taken):
+    sender = Sender(loop, ipv6)
+    sender.send(1, NAMED)
+    loop.found("master.example", *found)
+    assert sender.sent == [(1, (taken, 5050))]
 
 
 def test_a_number_of_the_same_port_does_not_overtake_a_name(sender, loop):
@@ -299,7 +313,7 @@ def test_a_name_that_is_found_while_the_context_stops_still_gets_its_message(mak
         while not context._node.stopping:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.02)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        return [_entry("127.0.0.1")]
 
     loop.getaddrinfo = when_it_stops
     sender.send(PID("master.example", other.port, "receiver"), "note", b"last words")

@@ -1,8 +1,7 @@
 """Sends messages of mixed sizes, or checks that all of those that others send arrive whole and in order.
 
-    mixed_sizes.py receive SENDERS NUMBER               prints its PID; when everybody's NUMBER are there, "all in order"
-    mixed_sizes.py send PID ID NUMBER from-a-thread     sends from the main thread as process ID
-    mixed_sizes.py send PID ID NUMBER from-handlers     sends from handlers
+`receive SENDERS NUMBER` prints its PID, and when NUMBER messages of each sender are there, "all in order".
+`send PID ID NUMBER PLACE` sends them as process ID, "from-a-thread" or "from-handlers".
 """
 
 import random
