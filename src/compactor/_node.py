@@ -146,7 +146,7 @@ class Node:
         else:
             out = self._routes.get((sender, to, name))
             if out is not None:
-                self.portal.submit(out.put, body)
+                self.portal.post(out, body)
             else:
                 _check(to, name)
                 self.portal.submit(self._send, sender, to, name, body)

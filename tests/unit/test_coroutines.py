@@ -400,7 +400,10 @@ def test_a_variable_that_is_set_and_reset_costs_no_new_task(bench):
 # --- errors and cancellation ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [LookupError, StopAsyncIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+_EARLY = [LookupError, StopAsyncIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt]
+
+
+@pytest.mark.parametrize("kind", _EARLY)
 def test_what_is_raised_before_any_suspension_is_raised_by_step(bench, kind):
     async def handler():
         raise kind("early")

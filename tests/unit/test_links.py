@@ -1,10 +1,11 @@
 """Who watches whom (`_runtime/links.py`): the tables, without a context."""
 
 import pytest
-from unit.cranked import Actor, World
 
 from compactor import PID
 from compactor._runtime.links import Links
+
+from .cranked import Actor, World
 
 HERE, THERE = ("127.0.0.1", 1), ("127.0.0.1", 2)
 

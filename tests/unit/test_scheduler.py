@@ -1,11 +1,12 @@
 """Whose turn it is (`_runtime/scheduler.py`): counted on a host that is cranked by hand."""
 
 import pytest
-from unit.cranked import Actor, World
 
 from compactor import Process
 from compactor._runtime.cell import QUANTUM
 from compactor._runtime.scheduler import BUDGET
+
+from .cranked import Actor, World
 
 
 @pytest.fixture

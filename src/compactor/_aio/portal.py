@@ -6,11 +6,28 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import ContextStopped
 
 log = logging.getLogger("compactor")
+
+
+class Taker(Protocol):
+    """What something can be put into: a route that messages take, or a call that waits for its arguments."""
+
+    def put(self, argument: Any, /) -> None:
+        """Take it."""
+
+
+class _Call:
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def put(self, arguments: tuple[Any, ...], /) -> None:
+        self._function(*arguments)
 
 
 class Portal:
@@ -26,7 +43,7 @@ class Portal:
     __slots__ = ("_closed", "_ended", "_loop", "_wake", "_woken", "queue")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
-        self.queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self.queue: deque[tuple[Taker, Any]] = deque()
         self._loop = loop
         self._wake = wake
         self._woken = False
@@ -39,7 +56,15 @@ class Portal:
         Raises:
             ContextStopped: the door is closed, and the call will not be run.
         """
-        call = (function, args)
+        self.post(_Call(function), args)
+
+    def post(self, taker: Taker, argument: Any) -> None:
+        """Have `taker.put(argument)` run on the loop's thread; for a message that is all it costs the sender.
+
+        Raises:
+            ContextStopped: the door is closed, and it will not be run.
+        """
+        call = (taker, argument)
         self.queue.append(call)
         if self._closed:
             self._refuse(call)
@@ -52,7 +77,7 @@ class Portal:
             except RuntimeError:  # the loop was closed between the two lines
                 self._refuse(call)
 
-    def _refuse(self, call: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+    def _refuse(self, call: tuple[Taker, Any]) -> None:
         """Take a call back, unless the last drain was quicker: then it was accepted."""
         while True:
             try:
@@ -71,9 +96,9 @@ class Portal:
             for _ in range(len(queue)):
                 if self._ended or not queue:  # a call may have drained it, to keep the order of its own sends
                     return
-                function, args = queue.popleft()
+                taker, argument = queue.popleft()
                 try:
-                    function(*args)
+                    taker.put(argument)
                 except Exception:  # the others have nothing to do with it
                     log.exception("a call handed over from another thread raised")
         finally:
