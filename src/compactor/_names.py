@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import Final
 
 from ._aio.sockets import reason_of
 from .pid import PID
+
+log = logging.getLogger("compactor")
 
 Address = tuple[str, int]
 
@@ -75,6 +78,20 @@ class Names:
         task.add_done_callback(self._tasks.discard)
         return None
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits for a name."""
+        return bool(self._waiting)
+
+    def close(self, reason: str) -> None:
+        """Give up what waits."""
+        for task in self._tasks:
+            task.cancel()
+        waiting, self._waiting = self._waiting, []
+        for calls in waiting:
+            for _, _, failed in calls.calls:
+                failed(reason)
+
     def known(self, pid: PID) -> Address | None:
         """Return the address of a PID as far as it is known now."""
         if name_in(pid) is None:
@@ -98,7 +115,10 @@ class Names:
             reason = f"name not resolved: {reason_of(error)}"
         self._waiting.remove(waiting)
         for host, again, failed in waiting.calls:
-            if reason and host == waiting.name:
-                failed(reason)
-            else:
-                again()  # what only waited its turn may have to be looked up itself
+            try:
+                if reason and host == waiting.name:
+                    failed(reason)
+                else:
+                    again()  # what only waited its turn may have to be looked up itself
+            except Exception:  # the others have nothing to do with it
+                log.exception("what waited for the name %r raised", waiting.name)

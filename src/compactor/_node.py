@@ -590,6 +590,7 @@ class Node:
         self.asks.close("the context stopped")
         self._flush()
         await self._let_leave(deadline)
+        self.names.close("the context stopped")
         for peer in list(self.peers.values()):
             for lane in peer.lanes:
                 lane.drop("the context stopped")
@@ -610,7 +611,7 @@ class Node:
         while (now := self.loop.time()) < deadline:
             lanes = [lane for peer in self.peers.values() for lane in peer.lanes if lane.under_way]
             answering = any(lane.peer.answers or lane.chunks for lane in lanes)
-            left = not lanes or (not answering and now > silent_until)
+            left = not self.names.busy and (not lanes or (not answering and now > silent_until))
             if left and not any(connection.owes for connection in self.connections):
                 return
             await asyncio.sleep(_POLL_SECONDS)

@@ -243,6 +243,11 @@ class Lane:
             self._waiting_for = connection
             connection.retire(seconds)
 
+    def wait_for(self, connection: Connection) -> None:
+        """Connect only when an earlier connection owes nothing of what is on it now."""
+        if connection.hold(self):
+            self._waiting_for = connection
+
     def settled(self, connection: Connection) -> None:
         """An earlier connection owes nothing any more."""
         if self._waiting_for is connection:
@@ -335,6 +340,8 @@ class Peer:
         lane = self._lanes.get(sender)
         if lane is None:
             lane = self._lanes[sender] = Lane(self, sender)
+            if self._shared is not None and self._shared.connection is not None:
+                lane.wait_for(self._shared.connection)  # which may carry earlier messages of this sender
         return lane
 
     def may_connect(self, lane: Lane) -> bool:
@@ -453,6 +460,8 @@ class Peer:
         self.network.forget_routes()
         shared = self._shared
         if shared is not None:
+            if shared.connection is not None:
+                shared.connection.mark()
             outs, chunks = shared.outs, shared.chunks
             shared.outs, shared.chunks, shared.specials = [], [], 0
             for out, chunk in zip(outs, chunks, strict=True):
@@ -498,7 +507,9 @@ class Connection(asyncio.Protocol):
         "_attributed",
         "_check",
         "_ended",
+        "_held",
         "_idle",
+        "_marked",
         "_parser",
         "_pending",
         "_retired",
@@ -518,6 +529,8 @@ class Connection(asyncio.Protocol):
         self._parser: AnswerParser | None = AnswerParser()  # None once the peer talks no HTTP
         self._pending: deque[Outgoing] = deque()
         self._specials = 0
+        self._marked = 0  # how many of the unanswered are from before only one sender was left
+        self._held: list[Lane] = []  # who waits for them
         self._attributed = True
         self._tail: memoryview | None = None  # the rest of a large body that is being written
         self._retired = False
@@ -615,6 +628,10 @@ class Connection(asyncio.Protocol):
             peer.learn(answer)
             if self._attributed:
                 self._attribute(answer, number)
+            if self._marked:
+                self._marked -= number
+                if self._marked <= 0:
+                    self._release()
             if not answer.persistent and not self._retired:
                 self.lane.retire()
         if self._retired and not self._pending:
@@ -651,9 +668,26 @@ class Connection(asyncio.Protocol):
 
     def _attribute_no_more(self) -> None:
         self._attributed = False
+        self._release()
         self.lane.network.count("unattributed", len(self._pending))
         self._pending.clear()
         self._specials = 0
+
+    def mark(self) -> None:
+        """From here on only one sender uses it: what is unanswered now may be of others, who wait for its answers."""
+        self._marked = len(self._pending)
+
+    def hold(self, lane: Lane) -> bool:
+        """Whether a lane has to wait for answers from before the mark; then it is told when they have come."""
+        if self._marked > 0:
+            self._held.append(lane)
+        return self._marked > 0
+
+    def _release(self) -> None:
+        self._marked = 0
+        held, self._held = self._held, []
+        for lane in held:
+            lane.settled(self)
 
     def _no_more_answers(self) -> None:
         """What comes back is no HTTP: it says nothing, and the peer may take messages all the same."""
@@ -729,3 +763,4 @@ class Connection(asyncio.Protocol):
             lane.connection = None
         lane.peer.connection_lost(lane, reason, broken=broken)
         lane.settled(self)
+        self._release()
