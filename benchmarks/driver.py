@@ -56,7 +56,7 @@ class Running:
 
     def __init__(self, program: Program, number: int, size: int, address: str, give_up: float) -> None:
         family, file = PROGRAMS[program.peer]
-        there = environments.environment(family)
+        there = environments.environment(program.environment or family)
         self.name = f"{program.peer} {program.role}"
         self.give_up = give_up
         self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -512,6 +512,33 @@ def test_a_peer_whose_202_has_no_headers_at_all_stays_linked(impatient, peer):
     assert_no_more_exits(impatient)
 
 
+def test_a_peer_that_once_answered_too_often_stays_linked_as_long_as_it_answers(impatient, peer):
+    impatient.link(peer.pid("linkee"))
+    connection, _ = accept_linked(peer, ACCEPTED + ACCEPTED)
+    for _ in range(MANY):
+        take_link(connection)
+        connection.send(ACCEPTED)
+    assert_no_more_exits(impatient)
+
+
+def test_refreshes_do_not_pile_up_for_a_peer_that_reads_nothing(refreshing):
+    with RawServer(receive_buffer=4096) as peer, RawServer() as clock:
+        for server in (peer, clock):
+            refreshing.link(server.pid("linkee"))
+        connection = peer.accept()
+        take_link(connection)
+        refreshing.send(peer.pid("linkee"), "note", bytes(16 * 1024 * 1024))
+        ticks = clock.accept()
+        for _ in range(MANY):
+            take_link(ticks)
+        refreshing.send(peer.pid("linkee"), "fence")
+        paths = []
+        while (path := connection.request().path) != "/linkee/fence":
+            paths.append(path)
+        assert paths.count("/linkee/note") == 1
+        assert paths.count("/linkee/__link__") <= 2  # one before the note and one behind it
+
+
 def test_a_peer_that_answers_and_closes_each_time_stays_linked_until_it_refuses(refreshing):
     with RawServer() as peer:
         refreshing.link(peer.pid("linkee"))
@@ -530,6 +557,21 @@ def test_a_peer_that_answered_and_then_falls_silent_is_told_though_it_reads_on(i
     requests = connection.rest()
     assert {request.path for request in requests} == {"/linkee/__link__"}
     assert "silent" in impatient.take_exit()[1]
+
+
+def test_a_link_made_again_to_a_silent_peer_is_not_told_of_the_old_connections_end(make_refreshing_context, peer):
+    persistent = Persistent()
+    context = make_refreshing_context(link_silence=SHORT_SILENCE)
+    context.spawn(persistent)
+    persistent.link(peer.pid("linkee"))
+    old, _ = accept_linked(peer)
+    assert "silent" in persistent.take_exit()[1]
+    old.rest()
+    new = peer.accept()
+    take_link(new)
+    assert_no_more_exits(persistent)
+    new.close()
+    assert "connection lost" in persistent.take_exit()[1]
 
 
 # ---- the link connection

@@ -43,9 +43,9 @@ def letters(context, number=1):
     return [(letter.sender.id, letter.to.id, letter.name, letter.reason) for letter in context.dead_letters]
 
 
-def wait_until_lost(context, times=1):
-    """Wait until so many connections have ended that the context did not end itself."""
-    eventually(lambda: context.statistics().get("connections_lost") == times)
+def wait_until_lost(context):
+    """Wait until a connection has ended that the context did not end itself."""
+    eventually(lambda: context.statistics().get("connections_lost") == 1)
 
 
 def numbers_of(requests):
@@ -218,9 +218,9 @@ def test_a_peer_that_cannot_be_connected_does_not_hold_up_a_stop_and_its_message
 def test_each_message_to_a_peer_that_resets_whatever_connects_is_accounted_for(context, sender, peer):
     for number in range(500):
         sender.send(peer.pid("x"), "ping", b"%d" % number)
-    for times in range(1, 6):
+    for times in range(5):
         peer.accept().reset()
-        wait_until_lost(context, times)
+        letters(context, 500 + times)
         sender.send(peer.pid("x"), "ping", b"500")
     last = peer.accept()
     sender.send(peer.pid("x"), "ping", b"501")
@@ -229,7 +229,8 @@ def test_each_message_to_a_peer_that_resets_whatever_connects_is_accounted_for(c
         arrived += numbers_of(last.accept_all(1))
     eventually(lambda: len(arrived) + context.statistics()["dead_letters"] == 506)
     assert arrived == sorted(arrived)
-    assert {letter.reason for letter in context.dead_letters} == {"connection lost, unanswered"}
+    # A reset may come before the connection is known to be made, so that nothing has left.
+    assert {letter.reason for letter in context.dead_letters} <= {"connection lost, unanswered", "reset by the peer"}
 
 
 # ---- peers that answer badly, or not
