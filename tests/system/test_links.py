@@ -402,6 +402,22 @@ def test_a_remote_process_that_terminates_is_told_by_the_refresh_when_no_notice_
     assert_no_more_exits(unreachable)
 
 
+def test_a_remote_process_that_terminates_is_told_also_behind_more_unanswered_messages_than_we_keep(
+    unreachable, other_context, monkeypatch
+):
+    monkeypatch.setattr("compactor._aio.outbound._MOST_UNANSWERED", 10)
+    linkee = spawned(other_context, "linkee")
+    unreachable.link(pid := linkee.pid)
+    for _ in range(100):
+        unreachable.send(pid, "note")
+    unreachable.send(pid, "fence")
+    assert len(linkee.take_until_fence()) == 100
+    assert unreachable.context.statistics()["unattributed"] > 0
+    other_context.terminate(pid)
+    assert unreachable.take_exit() == (pid, "terminated")
+    assert_no_more_exits(unreachable)
+
+
 def test_an_id_that_never_existed_on_a_living_compactor_is_told(linker):
     with linkees() as (_, [pid]):
         nobody = PID(pid.ip, pid.port, "nobody")

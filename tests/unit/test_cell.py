@@ -533,10 +533,13 @@ def test_the_id_is_free_when_the_spawner_learns_that_initialize_raised(world):
     assert ends == [1]
 
 
-def test_a_process_that_is_given_up_while_it_waits_ends_once(world, cell):
+@pytest.mark.parametrize("terminated", [False, True])
+def test_a_process_that_is_given_up_while_it_waits_ends_once(world, cell, terminated):
     world.post(cell, "wait")
     world.post(cell, "note", b"1")
     world.settle()
+    if terminated:  # as when a context stops
+        cell.terminate("terminated")
     cell.abandon("given up")
     cell.process.pauses.popleft().end()
     world.settle()

@@ -48,9 +48,10 @@ def test_pids_that_differ_in_a_part_are_different_and_not_equal(one, other):
 
 @pytest.mark.parametrize("port", [True, 1.0, "1", None])
 def test_a_port_that_only_equals_an_int_finds_no_pid(port):
-    PID("127.0.0.1", 1, "x")
+    held = PID("127.0.0.1", 1, "x")
     with pytest.raises(ValueError, match="port"):
         PID("127.0.0.1", port, "x")
+    assert held.port == 1
 
 
 def test_a_pid_that_nobody_holds_is_freed():

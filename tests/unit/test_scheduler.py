@@ -73,6 +73,15 @@ def test_a_small_run_asks_for_no_turn_of_the_loop(world):
     assert world.asked == 0
 
 
+def test_a_run_that_takes_much_of_the_budget_asks_for_the_turn_that_renews_it(world):
+    cell = world.running(Actor())
+    world.scheduler.hold()
+    world.post(cell, "note", *[b"x"] * (BUDGET // 2))
+    world.scheduler.run()
+    assert len(world.log) == BUDGET // 2
+    assert world.asked == 1
+
+
 def test_small_runs_have_their_budget_renewed_in_the_end(world):
     cell = world.running(Actor())
     for _ in range(10 * BUDGET):
