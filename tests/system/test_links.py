@@ -125,7 +125,7 @@ def assert_no_more_exits(*processes):
         assert process.exits.empty()
 
 
-def forget_nothing_lost(context):
+def wait_until_lost(context):
     """Return when a connection that broke has been noticed."""
     eventually(lambda: context.statistics().get("connections_lost"), "a connection was lost")
 
@@ -191,8 +191,7 @@ def test_a_link_by_another_name_of_its_own_address_is_local_and_told_by_that_nam
     alias = PID("here.example", context.port, "linkee")
     linker.link(alias)
     linker.send(alias, "note")  # waits for the same look-up, behind the link
-    sender, by_name = linker, linkee.take()
-    assert by_name[1] == sender.pid
+    assert linkee.take()[1] == linker.pid
     context.terminate(linkee.pid)
     assert linker.take_exit() == (alias, "terminated")
     assert context.statistics()["connections_inbound"] == 0
@@ -402,20 +401,29 @@ def test_a_remote_process_that_terminates_is_told_by_the_refresh_when_no_notice_
     assert_no_more_exits(unreachable)
 
 
+class Talker(Recorder):
+    """Links, and says much in one turn."""
+
+    def begin(self, to):
+        self.link(to)
+        for _ in range(100):
+            self.send(to, "note")
+        self.send(to, "fence")
+
+
 def test_a_remote_process_that_terminates_is_told_also_behind_more_unanswered_messages_than_we_keep(
     unreachable, other_context, monkeypatch
 ):
     monkeypatch.setattr("compactor._aio.outbound._MOST_UNANSWERED", 10)
     linkee = spawned(other_context, "linkee")
-    unreachable.link(pid := linkee.pid)
-    for _ in range(100):
-        unreachable.send(pid, "note")
-    unreachable.send(pid, "fence")
+    talker = Talker("talker")
+    unreachable.context.spawn(talker)
+    unreachable.context.dispatch(talker.pid, "begin", pid := linkee.pid)
     assert len(linkee.take_until_fence()) == 100
     assert unreachable.context.statistics()["unattributed"] > 0
     other_context.terminate(pid)
-    assert unreachable.take_exit() == (pid, "terminated")
-    assert_no_more_exits(unreachable)
+    assert talker.take_exit()[0] == pid
+    assert_no_more_exits(talker)
 
 
 def test_an_id_that_never_existed_on_a_living_compactor_is_told(linker):
@@ -617,7 +625,7 @@ def test_a_break_is_not_told_to_the_successor_of_a_terminated_linker(context, li
     successor = eventually_spawned(context, "linker")
     assert post(successor.pid, "__exited__", nonce + b" terminated", peer.pid("linkee")) == 202
     connection.reset()
-    forget_nothing_lost(context)
+    wait_until_lost(context)
     assert_no_more_exits(successor)
     assert context.statistics()["exited"] == 0
 
@@ -648,7 +656,7 @@ def test_a_remote_process_linked_by_two_names_is_told_by_both(refreshing, other_
     assert_no_more_exits(refreshing)
 
 
-def test_a_link_does_not_change_the_order_of_messages_around_it(context, linker, other_context):
+def test_a_link_does_not_change_the_order_of_messages_around_it(linker, other_context):
     linkee = spawned(other_context, "linkee")
     for number in range(1000):
         linker.send(linkee.pid, "note", b"%d" % number)
@@ -696,7 +704,7 @@ def test_the_end_of_another_senders_connection_to_a_go_peer_is_no_death(context,
     assert other_connection.request().sender == other.pid
     other_connection.send(GO_ACCEPTED)
     other_connection.close()  # mesos-go closes what it accepted nothing on for 10 s
-    forget_nothing_lost(context)
+    wait_until_lost(context)
     assert_no_more_exits(linker)
     link_connection.close()
     assert linker.take_exit()[0] == peer.pid("linkee")
@@ -718,7 +726,8 @@ def test_the_end_of_the_linkers_own_connection_to_a_go_peer_is_told_however_its_
 # ---- reconnecting
 
 
-def test_reconnecting_moves_to_a_new_connection_when_the_old_one_has_answered(linker, peer):
+def test_reconnecting_moves_to_a_new_connection_when_the_old_one_has_answered(linker, peer, monkeypatch):
+    monkeypatch.setattr("compactor._watching.RECONNECT_SECONDS", DEADLINE)
     linker.link(peer.pid("linkee"))
     old, nonce = accept_linked(peer)
     linker.send(peer.pid("linkee"), "note", b"before")
@@ -799,7 +808,8 @@ def test_a_peer_that_is_silent_while_and_after_it_is_reconnected_is_told(impatie
     assert_no_more_exits(impatient)
 
 
-def test_messages_around_reconnects_arrive_in_order_and_none_twice(context, linker, other_context):
+def test_messages_around_reconnects_arrive_in_order_and_none_twice(linker, other_context, monkeypatch):
+    monkeypatch.setattr("compactor._watching.RECONNECT_SECONDS", DEADLINE)
     linkee = spawned(other_context, "linkee")
     seen = []
     for block in range(5):

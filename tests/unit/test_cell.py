@@ -596,3 +596,12 @@ def test_an_interrupt_in_initialize_passes_through_and_the_spawner_is_told(world
     assert len(world.spawned) == 1
     assert world.spawned[0] is not None
     assert cell.state is ENDED
+
+
+def test_of_two_reasons_to_end_the_first_is_told(world, cell):
+    world.post(cell, "wait")
+    world.settle()
+    cell.terminate("first")
+    cell.terminate("second")
+    cell.process.pauses.popleft().end()
+    assert world.ends == [(cell, "first")]

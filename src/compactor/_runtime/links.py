@@ -115,7 +115,7 @@ class Links:
         told = list(self._local.pop(cell, {}))
         for linker, pid in told:
             self._drop_of(linker, (cell, pid))
-        return [entry for entry in told if entry[0] is not cell]
+        return told
 
     def _forget(self, link: Link) -> None:
         link.alive = False
