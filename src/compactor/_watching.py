@@ -137,8 +137,9 @@ class Watching:
         if peer.answers and now - watch.heard >= self._silence:
             node.count("silent_peers")
             reason = f"silent for {now - watch.heard:.1f} s"
-            node.address_lost(address, reason, gone=True)
+            # First, so that nothing a process does when it is told goes to the connection that is given up.
             peer.lose(reason)
+            node.address_lost(address, reason, gone=True)
             return
         watch.timer = node.loop.call_later(self._refresh_seconds, self._tick, address)
         # A peer that reads nothing would pile them up.

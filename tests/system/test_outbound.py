@@ -472,15 +472,16 @@ def test_until_its_first_answer_a_new_peer_hears_one_sender_only(monkeypatch, co
     assert not peer.is_called()
 
 
-def test_a_peer_that_answers_as_mesos_go_has_a_connection_for_each_sender_from_then_on(context, peer):
+def test_a_peer_that_answers_as_mesos_go_has_a_connection_for_each_sender_from_then_on(monkeypatch, context, peer):
+    monkeypatch.setattr(outbound, "PROBE_SECONDS", NEVER)  # however slow this machine is
     senders = senders_on(context, 3)
     for number in range(30):
         senders[number % 3].send(peer.pid("x"), "ping", b"%d" % number)
     first = peer.accept()
-    first.request()
+    assert first.request().sender == senders[0].pid
     first.send(GO_ACCEPTED)
     connections = [first, peer.accept(), peer.accept()]
-    first.requests(9)
+    assert {request.sender for request in first.requests(9)} == {senders[0].pid}
     for connection in connections[1:]:
         requests = connection.requests(10)
         (sender,) = {request.sender for request in requests}

@@ -41,7 +41,8 @@ _LARGE: Final = 64 * 1024
 _SLICE: Final = 256 * 1024
 _BATCH: Final = 512
 _MOST_UNANSWERED: Final = 200_000
-"""Peers that never answer must not make us grow: beyond this nothing more is attributed on that connection."""
+"""So many unanswered messages are remembered on a connection. Beyond that it writes no more until answers come; of a
+peer that gives none nothing more is attributed, for some never answer and must neither stop us nor make us grow."""
 
 
 class Kind(Enum):
@@ -274,11 +275,13 @@ class Lane:
                 connection.close("the context stopped")
 
     def abort(self, reason: str) -> None:
-        """Give up at once; what is queued leaves by another connection."""
+        """Give up at once; what is queued leaves by another connection, which need not wait."""
         self._stop_connecting()
-        for connection in (self.connection, self._waiting_for):
+        connections = (self.connection, self._waiting_for)
+        self.connection = self._waiting_for = None
+        for connection in connections:
             if connection is not None:
-                connection.abort(reason)
+                connection.give_up(reason)
 
     def _stop_connecting(self) -> None:
         if self._connecting is not None:
@@ -504,9 +507,11 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answers",
         "_attributed",
         "_check",
         "_ended",
+        "_full",
         "_held",
         "_idle",
         "_marked",
@@ -532,6 +537,8 @@ class Connection(asyncio.Protocol):
         self._marked = 0  # how many of the unanswered are from before only one sender was left
         self._held: list[Lane] = []  # who waits for them
         self._attributed = True
+        self._full = False  # no more is written until some of what is unanswered has been answered
+        self._answers = 0
         self._tail: memoryview | None = None  # the rest of a large body that is being written
         self._retired = False
         self._ended = False
@@ -566,20 +573,24 @@ class Connection(asyncio.Protocol):
             chunks, outs = lane.chunks, lane.outs
             if not chunks:
                 return
+            if self._full:
+                return
             self._writes += 1
             if lane.large or len(chunks) > _BATCH:
                 chunks, outs = self._some(chunks, outs)
             else:
                 lane.chunks, lane.outs = [], []
             lane.network.messages_sent += len(outs)
+            specials = 0
+            if lane.specials:
+                specials = sum(out.special for out in outs)
+                lane.specials -= specials
             if self._attributed:
                 self._pending.extend(outs)
-                if lane.specials:
-                    specials = sum(out.special for out in outs)
-                    lane.specials -= specials
-                    self._specials += specials
+                self._specials += specials
                 if len(self._pending) > _MOST_UNANSWERED:
-                    self._attribute_no_more()
+                    self._full = True
+                    self._overdue(-1)
             transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def _some(self, chunks: list[Any], outs: list[Outgoing]) -> tuple[list[Any], list[Outgoing]]:
@@ -634,6 +645,10 @@ class Connection(asyncio.Protocol):
                     self._release()
             if not answer.persistent and not self._retired:
                 self.lane.retire()
+            self._answers += number
+        if self._full and len(self._pending) <= _MOST_UNANSWERED // 2:
+            self._full = False
+            self.push()
         if self._retired and not self._pending:
             self._close()
         elif not self._pending and self._one_time() and not self._retired and not self.lane.chunks:
@@ -672,6 +687,17 @@ class Connection(asyncio.Protocol):
         self.lane.network.count("unattributed", len(self._pending))
         self._pending.clear()
         self._specials = 0
+
+    def _overdue(self, answers: int) -> None:
+        """Too much is unanswered: write on when answers have come, or when none has come for long."""
+        if not self._full or self._ended:
+            return
+        if answers == self._answers:
+            self._full = False
+            self._attribute_no_more()
+            self.push()
+        else:
+            self.lane.network.loop.call_later(ANSWER_SECONDS, self._overdue, self._answers)
 
     def mark(self) -> None:
         """From here on only one sender uses it: what is unanswered now may be of others, who wait for its answers."""
@@ -732,6 +758,11 @@ class Connection(asyncio.Protocol):
             self.abort(reason)
         else:
             self._close()
+
+    def give_up(self, reason: str) -> None:
+        """End it now, as we decided; whoever is to be told is told already."""
+        self._retired = True
+        self.abort(reason)
 
     def abort(self, reason: str) -> None:
         """End it now."""
