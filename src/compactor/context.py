@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from ._node import Node, turns
-from .errors import ContextError, ContextStopped, InvalidMethod, InvalidProcess, SocketError
+from .errors import ContextError, ContextStopped, DifferentContext, InvalidMethod, InvalidProcess, SocketError
 from .messages import DeadLetter
 from .pid import PID, format_address
 from .process import Process
@@ -162,7 +162,7 @@ class Context:
                 current = cls._singleton = cls(delegate=delegate, **kw)
                 cls._singleton_arguments = (delegate, kw)
             elif (delegate or kw) and (delegate, kw) != cls._singleton_arguments:
-                raise ContextError(
+                raise DifferentContext(
                     f"the global context runs already, with delegate={cls._singleton_arguments[0]!r} and "
                     f"{cls._singleton_arguments[1]!r}; asked for delegate={delegate!r} and {kw!r}: "
                     "stop it first, or make a Context of your own"

@@ -5,6 +5,7 @@
           +-- ContextError              = Context.Error: the context was misused or could not be set up
           |    +-- SocketError          = Context.SocketError: the listening address could not be had
           |    +-- InvalidProcess       = Context.InvalidProcess: no such local process, or its name is taken
+          |    +-- DifferentContext     (also a RuntimeError) the global context runs already, with other arguments
           |    +-- InvalidMethod        = Context.InvalidMethod: dispatch or delay to a method that does not exist
           |    +-- ContextStopped       the context is stopping or has stopped
           +-- ProcessError              = Process.Error
@@ -38,6 +39,10 @@ class InvalidProcess(ContextError):
 
 class InvalidMethod(ContextError):
     """A `dispatch` or `delay` names a method that the process does not have."""
+
+
+class DifferentContext(ContextError, RuntimeError):
+    """The global context runs already, with other arguments. A RuntimeError as well, which 0.3.0 raised."""
 
 
 class ContextStopped(ContextError):

@@ -155,3 +155,12 @@ with urllib.request.urlopen(f"http://{pid.ip}:{pid.port}/state", timeout=20) as 
     print(page.read().decode())
 """
     assert run_program(program).stdout == "the state\n"
+
+
+def test_a_second_initialize_with_other_arguments_can_be_caught_as_0_3_0_had_it():
+    context = compactor.initialize(ip="127.0.0.1")
+    try:
+        with pytest.raises(RuntimeError, match="already"):
+            compactor.initialize(delegate="other", ip="127.0.0.1")
+    finally:
+        context.stop()
