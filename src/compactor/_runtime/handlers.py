@@ -116,10 +116,16 @@ def _as_function(owner: type, attribute: str) -> Callable[..., Any]:
     else:  # a staticmethod, a classmethod, a callable object: bind it as attribute access would
 
         def function(process: object, *args: object) -> object:
-            bound = value.__get__(process, type(process)) if hasattr(value, "__get__") else value
-            return bound(*args)
+            return _bind(value, process)(*args)
 
     return function
+
+
+def _bind(value: Any, process: object) -> Any:
+    """Bind a class attribute as attribute access would; a `partial` is called as it is, also where that will change."""
+    if isinstance(value, functools.partial) or not hasattr(value, "__get__"):
+        return value
+    return value.__get__(process, type(process))
 
 
 def _hook(owner: type, name: str) -> Callable[[Any], Any] | None:
@@ -155,5 +161,5 @@ def find_method(process: object, name: str) -> Callable[..., Any] | None:
     value = inspect.getattr_static(type(process), name, None)
     if value is None or isinstance(value, property):
         return None
-    bound = value.__get__(process, type(process)) if hasattr(value, "__get__") else value
+    bound = _bind(value, process)
     return bound if callable(bound) else None
