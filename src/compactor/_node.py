@@ -77,9 +77,12 @@ class LocalOut(Envelope):
 class Node:
     """The state of one context. Implements `Host` for cells, `Network` for peers and `Server` for connections."""
 
-    def __init__(self, context: Context, loop: asyncio.AbstractEventLoop, bound: Address, own: Address) -> None:
+    def __init__(
+        self, context: Context, loop: asyncio.AbstractEventLoop, bound: Address, own: Address, interruptible: bool
+    ) -> None:
         # For the context's life:
         self.context = context
+        self.interruptible = interruptible
         self.loop = loop
         self.thread = -1  # ident of the loop's thread, once it runs
         self.bound = bound

@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import contextlib
 import logging
+import os
 import threading
 import weakref
 from _thread import get_ident
@@ -130,6 +131,7 @@ class Context:
         self._lock = threading.RLock()
         self._state = NEW
         self._ended = threading.Event()
+        self._gone = "has been stopped"
         self._waits: set[threading.Event] = set()
         self._node: Node | None = None
         self._thread: threading.Thread | None = None
@@ -191,7 +193,7 @@ class Context:
         loop = self._given_loop
         self._unbind.detach()
         if loop is not None and loop.is_running():
-            self._node = node = Node(self, loop, self._bound, (self.ip, self.port))
+            self._node = node = Node(self, loop, self._bound, (self.ip, self.port), interruptible=True)
             if _running_loop() is loop:
                 self._open(node)
                 self._listen_task = loop.create_task(self._listen(node))
@@ -227,7 +229,7 @@ class Context:
         loop = self._given_loop or asyncio.new_event_loop()
         try:
             asyncio.set_event_loop(loop)
-            self._node = node = Node(self, loop, self._bound, (self.ip, self.port))
+            self._node = node = Node(self, loop, self._bound, (self.ip, self.port), interruptible=False)
             self._open(node)
             loop.run_until_complete(self._listen(node))
         except BaseException as error:
@@ -236,7 +238,12 @@ class Context:
             return
         ready.set()
         try:
-            loop.run_forever()
+            while self._stop_task is None or not self._stop_task.done():
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # A task that raised it has told whoever waits for it; for the others the context goes on.
+                    log.debug("%s: %r came out of a handler", self, error)
         finally:
             self._finish_loop(loop)
             self._stopped()
@@ -357,7 +364,7 @@ class Context:
             self.start()
         node = self._node
         if self._state == STOPPED or node is None:
-            raise ContextStopped(f"{self} has been stopped: make a new one")
+            raise ContextStopped(f"{self} {self._gone}: make a new one")
         return node
 
     @property
@@ -404,9 +411,10 @@ class Context:
 
             node.spawn_for(process, finished)
 
-        self._wait_for(node, begin, f"the initialize of {process!r}", SPAWN_SECONDS)
+        id_ = process._compactor_id
+        self._wait_for(node, begin, f"the initialize of {id_!r}", SPAWN_SECONDS)
         if not result:
-            raise ContextStopped(f"{self} was stopped before {process!r} was initialized")
+            raise ContextStopped(f"{self} was stopped before {id_!r} was initialized")
         pid, error = result[0]
         if error is not None:
             raise error
@@ -536,3 +544,17 @@ def _stop_all() -> None:
 
 
 atexit.register(_stop_all)
+
+
+def _forked() -> None:
+    """A forked child has no thread of the parent's: its copies of the contexts are dead, and say so."""
+    for context in list(_running):
+        context._gone = f"belongs to the OS process {os.getppid()}, and this one was forked from it"
+        if context._node is not None:
+            context._node.portal.disown(context._gone)
+            context._node.thread = -1
+        context._sock.close()
+        context._stopped()
+
+
+os.register_at_fork(after_in_child=_forked)

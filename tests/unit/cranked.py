@@ -26,6 +26,7 @@ class World:
 
     def __init__(self):
         self.context = object()
+        self.interruptible = True
         self.now = 0.0
         self.asked = 0
         self.flushes = 0

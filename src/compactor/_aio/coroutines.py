@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
 
 
@@ -118,10 +119,7 @@ class Stepper:
         later, with its error or None.
         """
         if isinstance(awaitable, Generator):
-            from tornado.gen import coroutine as runs_generators
-
-            generator = awaitable
-            awaitable = runs_generators(lambda: generator)()
+            awaitable = _run_generator(awaitable)
         if isinstance(awaitable, asyncio.Future):
             if awaitable.done():
                 awaitable.result()
@@ -181,6 +179,27 @@ class Stepper:
             done(_error_of(task))
 
         task.add_done_callback(ended)
+
+
+async def _run_generator(generator: Generator[Any, Any, Any]) -> Any:
+    """Run a generator as tornado has them: what it yields is awaited, and sent back to it.
+
+    Tornado's own runner loses what is raised in it and is no `Exception`.
+    """
+    from tornado.gen import Return, convert_yielded
+
+    resume = partial(generator.send, None)
+    while True:
+        try:
+            waits_for = resume()
+        except (StopIteration, Return) as end:
+            return end.value
+        try:
+            result = await convert_yielded(waits_for)
+        except BaseException as error:
+            resume = partial(generator.throw, error)
+        else:
+            resume = partial(generator.send, result)
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

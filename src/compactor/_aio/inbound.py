@@ -4,7 +4,8 @@ A block of bytes is decoded and queued as a whole, then answered in one write, t
 the loop. When the answer leaves depends on the peer (docs/protocol.md):
 
     peer                    its 202s leave
-    a compactor             after the handlers: it never waits for them, and its replies should not either
+    a compactor             after the handlers, the first at once and the others gathered for a moment: it never waits
+                            for them, and each would cost it a wake-up
     libprocess (C++)        when the connection has been quiet for a moment: it closes without reading them, and the
                             reset that follows an unread answer would destroy what it sent behind
     anybody else            at once, when the message is queued: mesos-go waits for them before it sends on
@@ -33,6 +34,9 @@ ACCEPTED: Final = f"HTTP/1.1 202 Accepted\r\nServer: compactor/{VERSION}\r\nCont
 CLOSING: Final = ACCEPTED[:-2] + b"Connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+GATHER_SECONDS: Final = 0.002
+"""How long the answers to a compactor are gathered."""
+_MOST_GATHERED: Final = 1000
 QUIET_SECONDS: Final = 0.03
 """How long a libprocess peer has to be quiet before its answers leave."""
 _LINGER_SECONDS: Final = 2.0
@@ -140,6 +144,7 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answered",
         "_behind",
         "_closing",
         "_decoder",
@@ -148,8 +153,8 @@ class Inbound(asyncio.Protocol):
         "_exchange",
         "_fed",
         "_heard",
-        "_late",
-        "_late_timer",
+        "_held",
+        "_hold_timer",
         "_lingering",
         "_mode",
         "_paused",
@@ -170,8 +175,9 @@ class Inbound(asyncio.Protocol):
         self.watchers: dict[tuple[Any, PID], None] = {}
         # Answers:
         self._mode = _AT_ONCE
-        self._late = 0  # 202s held for a libprocess peer
-        self._late_timer: asyncio.TimerHandle | None = None
+        self._held = 0  # 202s kept back
+        self._answered = False
+        self._hold_timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._exchange: InboundExchange | None = None
         self._behind: deque[bytes | Request] = deque()  # what waits for the exchange, in order
@@ -211,14 +217,13 @@ class Inbound(asyncio.Protocol):
                 self._answer(ACCEPTED if accepted == 1 else ACCEPTED * accepted)
                 accepted = 0
             if self._decoder.error is not None:
+                self._flush_answers(accepted)
+                accepted = 0
                 self._refuse(self._decoder.error)
         finally:
             server.run()
         if accepted:
-            if self._mode == _AFTER:
-                self._answer(ACCEPTED if accepted == 1 else ACCEPTED * accepted)
-            else:
-                self._answer_late(accepted)
+            self._hold(accepted)
         if self._decoder.closing and not self._closing:
             self._end()
         if server.backlog and not self._waiting:
@@ -251,8 +256,8 @@ class Inbound(asyncio.Protocol):
 
     def _flush_answers(self, accepted: int) -> None:
         """Write the 202s that are owed, because another answer follows."""
-        accepted += self._late
-        self._late = 0
+        accepted += self._held
+        self._held = 0
         if accepted:
             self._answer(ACCEPTED * accepted)
 
@@ -297,20 +302,30 @@ class Inbound(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def _answer_late(self, accepted: int) -> None:
-        self._late += accepted
-        self._heard = self._server.loop.time()
-        if self._late_timer is None:
-            self._late_timer = self._server.loop.call_later(QUIET_SECONDS, self._quiet)
+    def _hold(self, accepted: int) -> None:
+        """Keep 202s back for a while."""
+        gather = self._mode == _AFTER
+        if gather and (not self._answered or self._held + accepted >= _MOST_GATHERED):
+            self._answered = True  # until then the peer does not know whom it talks to
+            self._flush_answers(accepted)
+            return
+        self._held += accepted
+        if not gather:
+            self._heard = self._server.loop.time()
+        if self._hold_timer is None:
+            self._hold_timer = self._server.loop.call_later(GATHER_SECONDS if gather else QUIET_SECONDS, self._let_go)
 
-    def _quiet(self) -> None:
-        """Let the late answers go if the peer has been quiet for long enough, stands between messages and is read."""
-        self._late_timer = None
-        if not self._late:
+    def _let_go(self) -> None:
+        """Answer what was gathered; a libprocess peer if it has been quiet, stands between messages and is read."""
+        self._hold_timer = None
+        if not self._held:
+            return
+        if self._mode == _AFTER:
+            self._flush_answers(0)
             return
         left = self._heard + QUIET_SECONDS - self._server.loop.time()
         if left > 0.001 or self._paused or not self._decoder.idle:
-            self._late_timer = self._server.loop.call_later(max(left, QUIET_SECONDS / 2), self._quiet)
+            self._hold_timer = self._server.loop.call_later(max(left, QUIET_SECONDS / 2), self._let_go)
         else:
             self._flush_answers(0)
 
@@ -436,7 +451,9 @@ class Inbound(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: answer what is due, then close. What arrived is handled."""
-        self._late = 0  # a libprocess peer that closes reads no answers
+        if self._mode == _LATE:
+            self._held = 0  # it reads no answers
+        self._flush_answers(0)
         self._eof = True
         if not self._decoder.idle:
             self._server.count("truncated_requests")
@@ -449,12 +466,12 @@ class Inbound(asyncio.Protocol):
         """It is closed. After an error, what had arrived before is still handled."""
         transport, self._transport = self._transport, None
         if error is not None and transport is not None and not self._closing:
-            self._late = 0
+            self._held = 0
             rest = read_rest(transport)
             if rest:
                 self.data_received(rest)
         self._closing = True
-        for timer in (self._late_timer, self._lingering):
+        for timer in (self._hold_timer, self._lingering):
             if timer is not None:
                 timer.cancel()
         if self._exchange is not None:

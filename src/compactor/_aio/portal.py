@@ -40,7 +40,7 @@ class Portal:
         wake: called on the loop's thread when there is something to drain.
     """
 
-    __slots__ = ("_closed", "_ended", "_loop", "_wake", "_woken", "queue")
+    __slots__ = ("_closed", "_ended", "_gone", "_loop", "_wake", "_woken", "queue")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self.queue: deque[tuple[Taker, Any]] = deque()
@@ -49,6 +49,7 @@ class Portal:
         self._woken = False
         self._closed = False
         self._ended = False
+        self._gone = "has stopped"
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Have `function(*args)` run on the loop's thread.
@@ -86,7 +87,7 @@ class Portal:
                 continue
             except ValueError:
                 return
-            raise ContextStopped("the context has stopped: make a new one")
+            raise ContextStopped(f"the context {self._gone}: make a new one")
 
     def drain(self) -> None:
         """Run what is queued now. What is queued meanwhile has its turn later, so that a flood starves nobody."""
@@ -105,6 +106,12 @@ class Portal:
             if queue and not self._woken and not self._closed:
                 self._woken = True
                 self._loop.call_soon(self._wake)
+
+    def disown(self, why: str) -> None:
+        """Accept nothing more: nobody is there to run it."""
+        self._gone = why
+        self._closed = self._ended = True
+        self.queue.clear()
 
     def close(self) -> None:
         """Accept nothing more, and run what was accepted."""

@@ -141,6 +141,7 @@ class Host(Protocol):
     """What a cell, and the process in it, needs of its context."""
 
     context: Any
+    interruptible: bool  # the loop is the program's own, perhaps in the main thread, where a Ctrl-C arrives
 
     def send(self, sender: PID, to: PID, name: str, body: Any = None) -> None:
         """Send a message; any thread."""
@@ -279,10 +280,10 @@ class Cell:
                     result = handler(process, what.sender, body)
                     if result is not None and self._follow(result, what):
                         break
-                except KeyboardInterrupt:
-                    self.current = None
-                    raise
                 except BaseException as error:
+                    if self._interrupts(error):
+                        self.current = None
+                        raise
                     self.host.handler_raised(self, what.name, what.sender, error)
             elif what.name is None:
                 if self.serve(what):
@@ -310,10 +311,10 @@ class Cell:
             if result is not None and isinstance(result, _GOES_ON) and not self.host.step(result, done):
                 self.busy = True
                 return True
-        except KeyboardInterrupt as interrupt:
-            event.finished(self, interrupt)
-            raise
         except BaseException as raised:
+            if self._interrupts(raised):
+                event.finished(self, raised)
+                raise
             error = raised
         event.finished(self, error)
         return False
@@ -343,6 +344,10 @@ class Cell:
             self.ending = reason
         else:
             self.mailbox.appendleft(item)  # type: ignore[union-attr]
+
+    def _interrupts(self, error: BaseException) -> bool:
+        """Whether this is a Ctrl-C for the program whose loop we run on, rather than an error of the handler."""
+        return isinstance(error, KeyboardInterrupt) and self.host.interruptible
 
     def _unhandled(self, envelope: Envelope, body: bytes) -> None:
         delegate = self.delegates.get(envelope.name) if self.delegates else None
@@ -397,10 +402,10 @@ class Cell:
                 if isinstance(result, _GOES_ON) and not self.host.step(result, done):
                     self.busy = True
                     return
-            except KeyboardInterrupt:
-                self.abandon(reason)
-                raise
             except BaseException as raised:
+                if self._interrupts(raised):
+                    self.abandon(reason)
+                    raise
                 error = raised
         done(error)
 

@@ -50,6 +50,8 @@ def _is_method(value: object) -> bool:
 def _mark(function: FunctionT) -> _Marks:
     if not _is_method(function):
         raise TypeError(f"install and route decorate methods, not {function!r}; did you forget to call the decorator?")
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__} is an async generator, which nobody would run: leave out its `yield`")
     # A copy: functools.wraps has given a wrapper the marks of what it wraps, and they are not to change together.
     marks = _Marks(_marks_of(function))
     setattr(function, _MARK, marks)
