@@ -4,8 +4,7 @@ A block of bytes is decoded and queued as a whole, then answered in one write, t
 the loop. When the answer leaves depends on the peer (docs/protocol.md):
 
     peer                    its 202s leave
-    a compactor             after the handlers, the first at once and the others gathered for a moment: it never waits
-                            for them, and each would cost it a wake-up
+    a compactor             after the handlers: it never waits for them, and its replies should not either
     libprocess (C++)        when the connection has been quiet for a moment: it closes without reading them, and the
                             reset that follows an unread answer would destroy what it sent behind
     anybody else            at once, when the message is queued: mesos-go waits for them before it sends on
@@ -34,9 +33,6 @@ ACCEPTED: Final = f"HTTP/1.1 202 Accepted\r\nServer: compactor/{VERSION}\r\nCont
 CLOSING: Final = ACCEPTED[:-2] + b"Connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-GATHER_SECONDS: Final = 0.002
-"""How long the answers to a compactor are gathered."""
-_MOST_GATHERED: Final = 1000
 QUIET_SECONDS: Final = 0.03
 """How long a libprocess peer has to be quiet before its answers leave."""
 _LINGER_SECONDS: Final = 2.0
@@ -144,7 +140,6 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answered",
         "_behind",
         "_closing",
         "_decoder",
@@ -175,8 +170,7 @@ class Inbound(asyncio.Protocol):
         self.watchers: dict[tuple[Any, PID], None] = {}
         # Answers:
         self._mode = _AT_ONCE
-        self._held = 0  # 202s kept back
-        self._answered = False
+        self._held = 0  # 202s kept back for a libprocess peer
         self._hold_timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._exchange: InboundExchange | None = None
@@ -223,7 +217,10 @@ class Inbound(asyncio.Protocol):
         finally:
             server.run()
         if accepted:
-            self._hold(accepted)
+            if self._mode == _AFTER:
+                self._answer(ACCEPTED if accepted == 1 else ACCEPTED * accepted)
+            else:
+                self._hold(accepted)
         if self._decoder.closing and not self._closing:
             self._end()
         if server.backlog and not self._waiting:
@@ -303,25 +300,16 @@ class Inbound(asyncio.Protocol):
             self._transport.write(data)
 
     def _hold(self, accepted: int) -> None:
-        """Keep 202s back for a while."""
-        gather = self._mode == _AFTER
-        if gather and (not self._answered or self._held + accepted >= _MOST_GATHERED):
-            self._answered = True  # until then the peer does not know whom it talks to
-            self._flush_answers(accepted)
-            return
+        """Keep the 202s of a libprocess peer back."""
         self._held += accepted
-        if not gather:
-            self._heard = self._server.loop.time()
+        self._heard = self._server.loop.time()
         if self._hold_timer is None:
-            self._hold_timer = self._server.loop.call_later(GATHER_SECONDS if gather else QUIET_SECONDS, self._let_go)
+            self._hold_timer = self._server.loop.call_later(QUIET_SECONDS, self._let_go)
 
     def _let_go(self) -> None:
-        """Answer what was gathered; a libprocess peer if it has been quiet, stands between messages and is read."""
+        """Answer a libprocess peer, if it has been quiet for long enough, stands between messages and is read."""
         self._hold_timer = None
         if not self._held:
-            return
-        if self._mode == _AFTER:
-            self._flush_answers(0)
             return
         left = self._heard + QUIET_SECONDS - self._server.loop.time()
         if left > 0.001 or self._paused or not self._decoder.idle:
@@ -451,9 +439,7 @@ class Inbound(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: answer what is due, then close. What arrived is handled."""
-        if self._mode == _LATE:
-            self._held = 0  # it reads no answers
-        self._flush_answers(0)
+        self._held = 0  # a libprocess peer that closes reads no answers
         self._eof = True
         if not self._decoder.idle:
             self._server.count("truncated_requests")
