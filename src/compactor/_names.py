@@ -53,6 +53,10 @@ class Names:
         self._waiting: list[_Waiting] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def at_once(self, to: PID) -> Address | None:
+        """Return the address of a PID that needs no looking up and need not wait, else None: then `resolve` it."""
+        return to.address if not self._waiting and to.ip[-1].isdigit() and name_in(to) is None else None
+
     def resolve(self, to: PID, again: Callable[[], None], failed: Callable[[str], None]) -> Address | None:
         """Return the address of a PID with its name resolved, or None: then `again` or `failed` is called later.
 

@@ -358,10 +358,12 @@ class Node:
         out = self._routes.get((sender, to, name))
         if out is None:
             _check(to, name)
-            again = partial(self._send, sender, to, name, body)
-            address = self.names.resolve(to, again, partial(self.undelivered, sender, to, name, len(body)))
+            address = self.names.at_once(to)
             if address is None:
-                return
+                again = partial(self._send, sender, to, name, body)
+                address = self.names.resolve(to, again, partial(self.undelivered, sender, to, name, len(body)))
+                if address is None:
+                    return
             if self.is_own(address):
                 self._send_here(sender, to, name, body)
                 return

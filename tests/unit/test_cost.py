@@ -35,6 +35,7 @@ def count(monkeypatch):
 
     counting(asyncio.selector_events._SelectorSocketTransport, "write", "writes")
     counting(compactor.wire.decoder, "parse_head", "heads parsed")
+    counting(compactor.wire.decoder, "_plain_head", "heads parsed")
     counting(asyncio.BaseEventLoop, "create_task", "tasks")
     counting(asyncio.BaseEventLoop, "call_soon_threadsafe", "wake-ups")
     return counter

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import compactor.wire.decoder
+from compactor import PID
 from compactor.wire.decoder import Decoder, HeadBudget, Request, _HeadTable
+from compactor.wire.encoder import encode_head
 from compactor.wire.head import AGENT_COMPACTOR, AGENT_LIBPROCESS, AGENT_OTHER
 
 DATA = Path(__file__).parent / "data"
@@ -397,3 +399,59 @@ def test_a_large_body_in_many_pieces_is_joined_once(monkeypatch):
     assert [item for piece in pieces[:-1] for item in decoder.feed(piece)] == []
     assert decoder._parts[1] is pieces[1]  # kept as they came, not added to one another
     assert bodies(decoder, pieces[-1]) == [body]
+
+
+# ---- heads of our own, which have a short way
+
+
+def taken(data, monkeypatch, short):
+    """What a decoder makes of some bytes, with the short way or without it."""
+    with monkeypatch.context() as patch:
+        if not short:
+            patch.setattr(compactor.wire.decoder, "_plain_head", lambda data, pos, stop: None)
+        decoder = Decoder()
+        items = [
+            (what.sender, what.id, what.name, body) if body is not None else (what.head.method, what.refusal, what.body)
+            for what, body in decoder.feed(data)
+        ]
+        error = decoder.error and decoder.error.status
+        return items, error, decoder.closing, decoder.agent, decoder.idle
+
+
+OUR_IDS = ["echo", "slave(1)", "__ask__1f-2", "a+b", "a%20b", "-", "a b", "", "ünï", "a/b", "a;b,c=d"]
+OUR_NAMES = ["ping", "", "a/b", "m.internal.Ping", "__link__", "__exited__", "p%69ng", "a@b", "x?y", "x#y", "x y"]
+
+
+@pytest.mark.parametrize("id_", OUR_IDS)
+@pytest.mark.parametrize("name", OUR_NAMES)
+def test_a_head_of_our_own_means_the_same_by_the_short_way(id_, name, monkeypatch):
+    target = f"/{id_}/{name}".encode()
+    head = encode_head(PID("127.0.0.1", 9, "me"), PID("127.0.0.1", 8, "x"), "n").replace(b"/x/n", target)
+    for length in (b"2\r\n\r\nhi", b"02\r\n\r\nhi", b"+2\r\n\r\nhi", b"3\r\n\r\nhi", b"\r\n\r\nhi"):
+        data = head + length
+        assert taken(data, monkeypatch, True) == taken(data, monkeypatch, False)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_head_of_our_own_with_some_bytes_changed_means_the_same_by_the_short_way(data, monkeypatch):
+    head = bytearray(encode_head(PID("10.0.0.1", 5051, "me(1)"), PID("127.0.0.1", 80, "you"), "name") + b"2\r\n\r\nhi")
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(head) - 1))
+        change = data.draw(st.sampled_from(["set", "cut", "add"]))
+        byte = data.draw(st.one_of(st.sampled_from(b" \t\r\n:/@%?#+0"), st.integers(0, 255)))
+        if change == "set":
+            head[place] = byte
+        elif change == "cut":
+            del head[place]
+        else:
+            head.insert(place, byte)
+    assert taken(bytes(head), monkeypatch, True) == taken(bytes(head), monkeypatch, False)
+
+
+def test_heads_of_questions_take_the_short_way(monkeypatch):
+    monkeypatch.setattr(compactor.wire.decoder, "parse_head", None)
+    asker, asked = PID("127.0.0.1", 9, "__ask__0f3a-1c"), PID("127.0.0.1", 8, "echo(1)")
+    question = encode_head(asker, asked, "ping") + b"2\r\n\r\nhi"
+    answer = encode_head(asked, asker, "pong") + b"0\r\n\r\n"
+    assert [(what.name, body) for what, body in Decoder().feed(question + answer)] == [("ping", b"hi"), ("pong", b"")]

@@ -17,12 +17,14 @@ search bounded by what has arrived and done once.
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Final
 
 from ..messages import Envelope
+from ..pid import PID
 from .chunked import ChunkedBody
-from .head import MAX_HEAD, BadRequest, Head, Refusal, parse_head
+from .head import AGENT_COMPACTOR, MAX_HEAD, BadRequest, Head, Refusal, parse_head
 from .head import early_error as _early_error
 
 LINK: Final = "__link__"
@@ -76,6 +78,31 @@ class Request:
         self.envelope = envelope
         self.refusal = refusal
         self.expects = expects
+
+
+# A head as we write it ourselves, with nothing in it that would have to be decoded. It means what the strict parser
+# would find; it is here for the heads that come only once, of questions and their answers.
+_OURS: Final = re.compile(
+    rb"POST /(?P<id>[A-Za-z0-9!$&'()*,;=:._~-]+)/(?P<name>[A-Za-z0-9!$&'()*+,;=:@._~/%-]*) HTTP/1\.1\r\n"
+    rb"Host: [0-9.]{7,15}:[0-9]{1,5}\r\nConnection: Keep-Alive\r\nUser-Agent: compactor/[0-9A-Za-z.]{1,32}\r\n"
+    rb"Libprocess-From: (?P<sender>[!-?A-~]*@[0-9.]{7,15}:[0-9]{1,5})\r\n"
+    rb"Content-Length: (?P<length>[0-9]{1,15})\r\n\r\n"
+)
+
+
+def _plain_head(data: bytes, pos: int, stop: int) -> tuple[Envelope, int, int] | None:
+    """Return what a head of our own says: envelope, length, and where its digits begin; None for any other."""
+    match = _OURS.match(data, pos, stop)
+    if match is None or stop - pos > MAX_HEAD:
+        return None
+    name = match["name"].decode()
+    if name in (LINK, EXITED):
+        return None
+    try:
+        sender = PID.from_string(match["sender"].decode())
+    except ValueError:
+        return None
+    return Envelope(sender, match["id"].decode(), name), int(match["length"]), match.start("length")
 
 
 Item = tuple[Envelope, bytes] | tuple[Request, None]
@@ -288,6 +315,13 @@ class Decoder:
         if end < 0:
             self._begin(data, pos)
             return len(data)
+        start = end + 4
+        plain = _plain_head(data, pos, start)
+        if plain is not None:
+            what, length, cut = plain
+            self.agent = AGENT_COMPACTOR
+            self._remember(data, pos, cut, end, _BY_LENGTH, what)
+            return self._expect_length(what, length, data, start, items)
         try:
             head = parse_head(data[pos : end + 4])
         except BadRequest as error:
@@ -295,41 +329,48 @@ class Decoder:
             raise
         if head.envelope is not None or head.refusal is not None:
             self.agent = head.agent
-        start = end + 4
         envelope = head.envelope
-        plain = envelope is not None and head.persistent and not head.gzip and envelope.name not in (LINK, EXITED)
-        if plain and head.cacheable:
-            assert envelope is not None
-            self._remember(data, pos, end, head, envelope)
-        self._what = envelope if plain else None
+        if envelope is not None and head.persistent and not head.gzip and envelope.name not in (LINK, EXITED):
+            self._what = envelope
+            if head.cacheable:
+                self._remember_head(data, pos, end, head, envelope)
+        else:
+            self._what = None
         self._head = head
         if head.chunked:
             self._expect(head, items, come=len(data) > start)
             return self._begin_chunks(data, start, items)
-        if head.length > self._body_limit:
-            raise BadRequest(413, f"a body of {head.length} bytes is over the limit of {self._body_limit}")
-        stop = start + head.length
-        if stop <= len(data):
-            self._complete(data[start:stop], items)
-            return stop
-        self._expect(head, items, come=len(data) > start)
-        self._await_length(head.length, data, start)
-        return len(data)
+        if start + head.length > len(data):
+            self._expect(head, items, come=len(data) > start)
+        return self._expect_length(self._what, head.length, data, start, items)
 
-    def _remember(self, data: bytes, pos: int, end: int, head: Head, envelope: Envelope) -> None:
-        if envelope.id.startswith(ONE_TIME) or envelope.sender.id.startswith(ONE_TIME):
-            return
+    def _expect_length(
+        self, what: Envelope | None, length: int, data: bytes, start: int, items: list[Item]
+    ) -> int:
+        """Take a body of known length, or what has come of it; return where what follows it begins."""
+        self._what = what
+        stop = start + length
+        if stop > len(data) or length > self._body_limit:
+            self._await_length(length, data, start)
+            return len(data)
+        self._complete(data[start:stop], items)
+        return stop
+
+    def _remember_head(self, data: bytes, pos: int, end: int, head: Head, envelope: Envelope) -> None:
         cut = data.rfind(b" ", pos, end) + 1
-        key, tail = data[pos:cut], data[cut:end]
         if head.chunked:
             kind = _BY_CHUNK
         elif not head.has_length:
             kind = _NO_BODY
-        elif key[-18:].lower() == b"\r\ncontent-length: " and tail.isdigit():
+        elif data[pos:cut][-18:].lower() == b"\r\ncontent-length: " and data[cut:end].isdigit():
             kind = _BY_LENGTH
         else:
             return  # the length stands in the middle: such heads differ too much to be worth it
-        self._table.offer(key, (kind, envelope, tail))
+        self._remember(data, pos, cut, end, kind, envelope)
+
+    def _remember(self, data: bytes, pos: int, cut: int, end: int, kind: int, envelope: Envelope) -> None:
+        if not (envelope.id.startswith(ONE_TIME) or envelope.sender.id.startswith(ONE_TIME)):
+            self._table.offer(data[pos:cut], (kind, envelope, data[cut:end]))
 
     def _expect(self, head: Head, items: list[Item], *, come: bool) -> None:
         if head.expect_continue and not come:

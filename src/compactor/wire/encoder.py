@@ -16,7 +16,7 @@ from .grammar import ESCAPED
 
 _NAME = re.compile(r"[!-~]*")
 _NOT_IN_NAME = re.compile(r"[?#]")
-_NO_LENGTH = b"Content-Length: "
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._~()-]*")
 
 
 def check_name(name: str) -> None:
@@ -50,7 +50,9 @@ def as_bytes(body: object) -> bytes:
 
 def encode_path(id_: str, name: str) -> str:
     """Return the request target of a message; one for an empty id is `/name`, as libprocess writes it."""
-    return f"/{quote(id_, safe=ID_SAFE)}/{name}" if id_ else f"/{name}"
+    if _PLAIN_ID.fullmatch(id_) is None:
+        id_ = quote(id_, safe=ID_SAFE)
+    return f"/{id_}/{name}" if id_ else f"/{name}"
 
 
 def decode_id(segment: str) -> str:
@@ -74,12 +76,8 @@ def encode_head(sender: PID | None, to: PID, name: str) -> bytes:
 
     Append the decimal length, an empty line and the body.
     """
-    lines = (
-        f"POST {encode_path(to.id, name)} HTTP/1.1",
-        f"Host: {format_address(to.address)}",
-        "Connection: Keep-Alive",
-        f"User-Agent: compactor/{VERSION}",
-        f"Libprocess-From: {NOBODY if sender is None else sender}",
-        "",
-    )
-    return "\r\n".join(lines).encode() + _NO_LENGTH
+    return (
+        f"POST {encode_path(to.id, name)} HTTP/1.1\r\nHost: {format_address(to.address)}\r\nConnection: Keep-Alive\r\n"
+        f"User-Agent: compactor/{VERSION}\r\nLibprocess-From: {NOBODY if sender is None else sender}\r\n"
+        "Content-Length: "
+    ).encode()
