@@ -5,6 +5,8 @@
 #   make test-all  the test suite on each CPython of VERSIONS that is found
 #   make lint      ruff and mypy
 #   make interop   live tests with peers that we did not write (see interop/install)
+#   make bench     measure beside other libraries, each in an environment of its own, see benchmarks/README.md
+#   make bench-quick  a part of it, in two minutes
 #   make clean     remove what the above have made
 #
 # PYTHON=python3.12 chooses another interpreter than python3.
@@ -19,7 +21,7 @@ ARGS ?=
 READY = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suite test-all lint interop clean
+.PHONY: help demo test suite test-all lint interop bench bench-quick clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,/^PYTHON=/p'
@@ -39,6 +41,13 @@ lint: $(READY)
 interop: $(READY)
 	interop/install
 	$(VENV)/bin/python -m pytest tests/interop
+
+# ARGS='one_way links' chooses cases; -m benchmarks --help tells the other options.
+bench: $(READY)
+	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-quick: $(READY)
+	$(VENV)/bin/python -m benchmarks --scale quick --seconds 90 $(ARGS)
 
 # A shim of pyenv is on the path for each version that it has, but works for the chosen ones only; the versions
 # themselves are in a folder beside that of the shims.
@@ -67,5 +76,5 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-3.* .interop .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-3.* .interop .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

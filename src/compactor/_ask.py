@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from _thread import get_ident
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .errors import AskTimeout
 
 if TYPE_CHECKING:
     from ._node import Node
 
 AnswerT = TypeVar("AnswerT")
 
+_MARGIN_SECONDS = 0.1
+
 
 class Ask(Generic[AnswerT]):
     """An answer that is to come: `await` it on an event loop, or call `result()` in a thread. Any thread may use it."""
 
-    __slots__ = ("_callbacks", "_done", "_error", "_lock", "_node", "_value")
+    __slots__ = ("_callbacks", "_deadline", "_done", "_error", "_lock", "_node", "_value")
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, timeout: float | None) -> None:
         self._node = node
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], object]] = []
         self._value: AnswerT | None = None
@@ -43,11 +48,15 @@ class Ask(Generic[AnswerT]):
             RuntimeError: on the context's own thread, which would wait for itself.
         """
         if not self._done:
-            if get_ident() == self._node.thread:
+            if self._node.on_loop():
                 raise RuntimeError("result() on the context's own thread would wait for itself: await the ask instead")
             event = threading.Event()
             self._when_done(event.set)
-            if not event.wait(timeout):
+            # The context's thread keeps the time of the question; one that is held up must not hold us up with it.
+            left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) + _MARGIN_SECONDS
+            if not event.wait(left if timeout is None or (left is not None and left < timeout) else timeout):
+                if timeout is None or (left is not None and left < timeout):
+                    raise AskTimeout("timed out, and the context's thread is held up", "timed out")
                 raise TimeoutError(f"no answer within {timeout} s of waiting")
         return self._outcome()
 

@@ -8,6 +8,7 @@ sends), `accept` and `serve` (a connection brought something that is no plain me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -21,6 +22,7 @@ from ._aio.coroutines import Stepper
 from ._aio.inbound import ACCEPTED, CLOSING, Inbound
 from ._aio.outbound import Lane, Outgoing, Peer
 from ._aio.portal import Portal
+from ._aio.sockets import close_descriptor
 from ._ask import Ask
 from ._names import Names
 from ._runtime.asks import Asks, Pending
@@ -181,9 +183,13 @@ class Node:
         body = as_bytes(body)
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"the timeout of an ask is a number of seconds from 0, or None, not {timeout!r}")
-        ask: Ask[Any] = Ask(self)
+        ask: Ask[Any] = Ask(self, timeout)
         self.call(self._ask, ask, to, name, body, timeout, convert)
         return ask
+
+    def on_loop(self) -> bool:
+        """Whether this is the context's thread, with the loop running in it: nothing may block here."""
+        return get_ident() == self.thread and asyncio._get_running_loop() is self.loop
 
     def local_cell(self, pid: PID) -> Cell:
         """Return the cell of a local process.
@@ -226,7 +232,10 @@ class Node:
     # --- turns --------------------------------------------------------------------------------------------------------
 
     def _ask_turn(self) -> None:
-        self.loop.call_soon(self.scheduler.turn)
+        try:
+            self.loop.call_soon(self.scheduler.turn)
+        except RuntimeError:
+            raise ContextStopped("the context's event loop was closed before its stop(): make a new one") from None
 
     def _drain(self) -> None:
         """Other threads have handed something over."""
@@ -609,6 +618,18 @@ class Node:
         self.stepper.close()
         self.watching.close()
         await turns(2)  # in these, what was closed and cancelled ends
+
+    def disown(self, why: str) -> None:
+        """Without a loop: accept nothing more, close the descriptors, end what waits."""
+        self.stopping = True
+        self.thread = -1
+        self.portal.disown(why)
+        outbound = [lane.connection for peer in self.peers.values() for lane in peer.lanes]
+        for connection in (*self.connections, *outbound):
+            if connection is not None and connection.transport is not None:
+                close_descriptor(connection.transport)
+        with contextlib.suppress(RuntimeError):  # who awaits on a loop that has ended cannot be told
+            self.asks.close(why)
 
     async def _let_leave(self, deadline: float) -> None:
         """Wait until what was sent has left and was answered; those that never answer are not waited for long."""

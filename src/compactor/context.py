@@ -36,6 +36,7 @@ NEW, RUNNING, STOPPING, STOPPED = "new", "running", "stopping", "stopped"
 SPAWN_SECONDS = 60.0
 """How long a spawn from another thread waits for `initialize`."""
 _EXIT_SECONDS = 1.0
+_LOST_LOOP = "lost its event loop, which ended before stop()"
 _STOP_MARGIN_SECONDS = 5.0
 
 
@@ -278,6 +279,8 @@ class Context:
             grace: seconds that handlers and unsent bytes get at most; the context's own when left out.
         """
         grace = self.grace if grace is None else grace
+        if self._state == RUNNING and self._thread is None and self._stop_lost_loop(grace):
+            return
         with self._lock:
             if self._state == NEW:
                 self._unbind()
@@ -301,6 +304,30 @@ class Context:
             log.error("%s did not stop within %.1f s%s", self, grace + _STOP_MARGIN_SECONDS, where)
         elif self._thread is not None:
             self._thread.join(_STOP_MARGIN_SECONDS)
+
+    def _stop_lost_loop(self, grace: float) -> bool:
+        """Stop on a loop of the user's that does not run any more; True when it was so."""
+        node = self._node
+        assert node is not None
+        if node.loop.is_running():
+            return False
+        self._state = STOPPING
+        if not node.loop.is_closed() and _running_loop() is None:
+            node.thread = get_ident()
+            node.loop.run_until_complete(self._shut_down(node, grace))
+        else:
+            log.error("%s %s: nothing more of it leaves", self, _LOST_LOOP)
+            self._disown(_LOST_LOOP)
+        return True
+
+    def _disown(self, why: str) -> None:
+        """Nobody will run this context any more: free what can be freed without a loop, and end all waits."""
+        node = self._node
+        self._gone = why
+        self._sock.close()
+        if node is not None:
+            node.disown(why)
+        self._stopped()
 
     def _begin_stop(self, grace: float) -> None:
         node = self._node
@@ -336,7 +363,7 @@ class Context:
             RuntimeError: on the context's own thread, which would wait for itself.
         """
         node = self._node
-        if node is not None and get_ident() == node.thread:
+        if node is not None and node.on_loop():
             raise RuntimeError("join() on the context's own thread would wait for itself")
         self._ended.wait(timeout)
 
@@ -363,6 +390,8 @@ class Context:
         if self._state == NEW:
             self.start()
         node = self._node
+        if self._state == RUNNING and node is not None and node.loop.is_closed():
+            self._disown(_LOST_LOOP)
         if self._state == STOPPED or node is None:
             raise ContextStopped(f"{self} {self._gone}: make a new one")
         return node
@@ -446,7 +475,7 @@ class Context:
         node = self._node
         if node is None or self._state == STOPPED:
             return True
-        if get_ident() == node.thread:
+        if node.on_loop():
             raise RuntimeError("wait() on the context's own thread would wait for itself: link instead")
         return self._wait_for(node, lambda done: node.when_ended(pid, done), f"the end of {pid}", timeout)
 
@@ -522,7 +551,10 @@ class Context:
         return list(self._node.dead_letters) if self._node is not None else []
 
     def statistics(self) -> dict[str, int]:
-        """Return counters of all that happened; dead letters also by reason, as `dead_letters: <reason>`."""
+        """Return counters of all that happened; dead letters also by reason, as `dead_letters: <reason>`.
+
+        Messages sent and received are those that crossed a socket, the `__link__` of links included.
+        """
         return self._node.statistics() if self._node is not None else {}
 
 
@@ -549,12 +581,7 @@ atexit.register(_stop_all)
 def _forked() -> None:
     """A forked child has no thread of the parent's: its copies of the contexts are dead, and say so."""
     for context in list(_running):
-        context._gone = f"belongs to the OS process {os.getppid()}, and this one was forked from it"
-        if context._node is not None:
-            context._node.portal.disown(context._gone)
-            context._node.thread = -1
-        context._sock.close()
-        context._stopped()
+        context._disown(f"belongs to the OS process {os.getppid()}, and this one was forked from it")
 
 
 os.register_at_fork(after_in_child=_forked)

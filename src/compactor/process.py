@@ -76,7 +76,8 @@ class Process:
         """Let a method handle the messages called `mbox` (its own name when left out).
 
         The method takes (from_pid, body). It may be a plain function, `async def`, or a generator as tornado has them;
-        the next event of the process waits for its end. Decorators stack, and are inherited with the method.
+        the next event of the process waits for its end. Decorators stack, and are inherited with the method; an
+        override that is decorated has only the names of its own decorators.
         """
         if callable(mbox) and not isinstance(mbox, str):
             raise TypeError("write @install('name') or @install(), with parentheses")

@@ -9,7 +9,7 @@ import pytest
 from helpers import DEADLINE, Recorder, eventually, request, run_program
 from raw import RawClient
 
-from compactor import Process, install, route
+from compactor import Context, Process, install, route
 from compactor.wire.encoder import encode_head
 
 
@@ -135,3 +135,62 @@ def test_answers_held_for_a_compactor_come_before_the_refusal_behind_them(contex
         client.answer()
         client.send(message * 3 + b"GARBAGE\r\n\r\n")
         assert client.statuses(4) == [202, 202, 202, 400]
+
+
+def test_a_context_whose_loop_ended_before_it_says_so_and_frees_its_port():
+    contexts = []
+
+    async def leave_it():
+        contexts.append(Context(loop=asyncio.get_running_loop(), ip="127.0.0.1"))
+        contexts[0].spawn(left)
+
+    left = Process("left")
+    asyncio.run(leave_it())
+    context = contexts[0]
+    with pytest.raises(Context.Error, match="loop"):
+        left.send(left.pid, "note")
+    with pytest.raises(Context.Error, match="loop"):
+        context.spawn(Process("late"))
+    context.stop()
+    assert not context.is_alive()
+    context.join()
+    Context(ip="127.0.0.1", port=context.port).stop()
+
+
+def test_a_context_whose_loop_pauses_can_be_stopped():
+    loop = asyncio.new_event_loop()
+    finalized = []
+
+    class Ends(Process):
+        def finalize(self):
+            finalized.append(self.pid)
+
+    async def make():
+        context = Context(loop=loop, ip="127.0.0.1")
+        context.spawn(Ends("ends"))
+        return context
+
+    context = loop.run_until_complete(make())
+    context.stop()
+    loop.close()
+    assert len(finalized) == 1
+    assert not context.is_alive()
+
+
+def test_an_ask_ends_in_its_time_though_the_thread_of_the_context_is_held_up(context):
+    hold, held = threading.Event(), threading.Event()
+
+    class Holds(Process):
+        @install("hold")
+        def hold(self, from_pid, body):
+            held.set()
+            hold.wait(DEADLINE)
+
+    process = Holds("holds")
+    pid = context.spawn(process)
+    process.send(pid, "hold")
+    assert held.wait(DEADLINE)
+    with pytest.raises(TimeoutError):
+        process.ask(pid, "hold", timeout=0.01).result()
+    assert not hold.is_set()
+    hold.set()

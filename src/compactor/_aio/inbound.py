@@ -19,7 +19,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from .._version import VERSION
 from ..http.exchange import plain_response
@@ -189,8 +189,7 @@ class Inbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A peer has connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's has another base
         address = transport.get_extra_info("peername") or ("", 0)
         self.peer = (address[0], address[1])
         keep_alive(transport)
@@ -480,6 +479,11 @@ class Inbound(asyncio.Protocol):
         """Close at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What moves its bytes, None once it is closed."""
+        return self._transport
 
     @property
     def owes(self) -> bool:

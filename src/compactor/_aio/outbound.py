@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from itertools import repeat
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from ..pid import PID, format_address
 from ..wire.answers import Answer, AnswerParser, BadAnswer
@@ -549,8 +549,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected: the lane may write."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's has another base
         transport.set_write_buffer_limits(high=_SLICE)
         keep_alive(transport)
         self._watch_idle(-1)
@@ -736,6 +735,11 @@ class Connection(asyncio.Protocol):
             self._check = self.lane.network.loop.call_later(seconds, self.close, "given up")
         else:
             self._close()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What moves its bytes."""
+        return self._transport
 
     @property
     def owes(self) -> bool:

@@ -32,6 +32,14 @@ def keep_alive(transport: asyncio.BaseTransport) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+def close_descriptor(transport: asyncio.BaseTransport) -> None:
+    """Close the socket of a transport whose loop will never do it."""
+    sock: Any = transport.get_extra_info("socket")
+    # What a transport shows is a wrapper that cannot be closed; behind it is the socket that the transport holds.
+    with contextlib.suppress(OSError, AttributeError):
+        sock._sock.close()
+
+
 def reason_of(error: BaseException | None) -> str:
     """Return a short text for why a connection failed or ended."""
     if error is None:
