@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._aio.coroutines import Stepper
 from ._aio.inbound import ACCEPTED, CLOSING, Inbound
-from ._aio.outbound import Lane, Outgoing, Peer
+from ._aio.outbound import Outgoing
+from ._aio.peers import Lane, Peer
 from ._aio.portal import Portal
 from ._aio.sockets import close_descriptor
 from ._ask import Ask

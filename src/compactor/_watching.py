@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ._aio.inbound import ACCEPTED, CLOSING, Inbound
-from ._aio.outbound import RECONNECT_SECONDS, Peer, Refresh
+from ._aio.outbound import Refresh
+from ._aio.peers import RECONNECT_SECONDS, Peer
 from ._runtime.cell import ENDED, Cell
 from ._runtime.links import Link, Links
 from .http.exchange import SERVER, plain_response

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
 import threading
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from ._node import Node, turns
+from ._timer import Timer
 from .errors import ContextError, ContextStopped, DifferentContext, InvalidMethod, InvalidProcess, SocketError
 from .messages import DeadLetter
 from .pid import PID, format_address
@@ -38,34 +38,6 @@ SPAWN_SECONDS = 60.0
 _EXIT_SECONDS = 1.0
 _LOST_LOOP = "lost its event loop, which ended before stop()"
 _STOP_MARGIN_SECONDS = 5.0
-
-
-class Timer:
-    """A `delay` that is not due yet."""
-
-    __slots__ = ("_cancelled", "_handle", "_node")
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._handle: asyncio.TimerHandle | None = None
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Forget it, if it has not been queued yet. Any thread; more than once is once."""
-        self._cancelled = True
-        if self._node.loop.is_closed():
-            return
-        with contextlib.suppress(ContextStopped):  # then nothing is due any more
-            self._node.call(self._cancel)
-
-    def _cancel(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def start(self, amount: float, due: Callable[[], None]) -> None:
-        """Begin to wait; on the context's thread."""
-        if not self._cancelled:
-            self._handle = self._node.loop.call_later(amount, due)
 
 
 class Context:
@@ -111,9 +83,9 @@ class Context:
         idle_seconds: float = 60.0,
         body_limit: int = DEFAULT_BODY_LIMIT,
     ) -> None:
-        for name, value in (("grace", grace), ("link_silence", link_silence), ("idle_seconds", idle_seconds)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ContextError(f"{name}={value!r}: expected a number of seconds above 0")
+        _check_seconds("grace", grace, least=0.0)
+        _check_seconds("link_silence", link_silence, least=0.001)
+        _check_seconds("idle_seconds", idle_seconds, least=0.001)
         self.delegate = delegate
         self.grace = grace
         self.link_silence = link_silence
@@ -137,6 +109,7 @@ class Context:
         self._node: Node | None = None
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
+        self._listen_task: asyncio.Task[None] | None = None
         self._stop_task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
@@ -214,7 +187,7 @@ class Context:
         self._thread.start()
         ready.wait()
         if self._failure is not None:
-            self._state = STOPPED
+            self._disown("could not start")
             raise ContextError(f"{self} could not start: {self._failure}") from self._failure
 
     def _open(self, node: Node) -> None:
@@ -338,7 +311,7 @@ class Context:
 
     async def _shut_down(self, node: Node, grace: float) -> None:
         try:
-            if self._server is None:
+            if self._listen_task is not None:
                 await self._listen_task
             assert self._server is not None
             # Accept no more, let what is being accepted become a connection, and only then close: asyncio loses the
@@ -556,6 +529,11 @@ class Context:
         Messages sent and received are those that crossed a socket, the `__link__` of links included.
         """
         return self._node.statistics() if self._node is not None else {}
+
+
+def _check_seconds(name: str, value: float, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+        raise ContextError(f"{name}={value!r}: expected a number of seconds, at least {least:g}")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

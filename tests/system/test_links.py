@@ -280,7 +280,7 @@ def test_an_address_to_which_no_connection_can_lead_is_told(linker):
 
 
 def test_a_connection_that_times_out_is_told(linker, monkeypatch):
-    monkeypatch.setattr("compactor._aio.outbound.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("compactor._aio.peers.CONNECT_SECONDS", 0.2)
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))

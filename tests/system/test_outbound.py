@@ -9,6 +9,7 @@ from helpers import DEADLINE, Recorder, eventually, in_thread, run_program, wait
 from raw import ACCEPTED, GO_ACCEPTED, RawClient, RawServer
 
 import compactor._aio.outbound as outbound
+import compactor._aio.peers as lanes
 from compactor import PID, Process
 from compactor._version import VERSION
 
@@ -180,8 +181,8 @@ def test_what_could_not_be_connected_is_a_dead_letter_with_its_reason_and_the_ne
 
 
 def test_a_pause_after_failures_never_holds_up_a_first_attempt(monkeypatch, context, sender, peer):
-    monkeypatch.setattr(outbound, "_FIRST_PAUSE", NEVER)
-    monkeypatch.setattr(outbound, "_LONGEST_PAUSE", NEVER)
+    monkeypatch.setattr(lanes, "_FIRST_PAUSE", NEVER)
+    monkeypatch.setattr(lanes, "_LONGEST_PAUSE", NEVER)
     with RawServer(listening=False) as absent:
         sender.send(absent.pid("x"), "ping")
         letters(context)
@@ -460,7 +461,7 @@ def senders_on(context, number):
 
 
 def test_until_its_first_answer_a_new_peer_hears_one_sender_only(monkeypatch, context, peer):
-    monkeypatch.setattr(outbound, "PROBE_SECONDS", NEVER)
+    monkeypatch.setattr(lanes, "PROBE_SECONDS", NEVER)
     senders = senders_on(context, 3)
     for number in range(30):
         senders[number % 3].send(peer.pid("x"), "ping", b"%d" % number)
@@ -473,7 +474,7 @@ def test_until_its_first_answer_a_new_peer_hears_one_sender_only(monkeypatch, co
 
 
 def test_a_peer_that_answers_as_mesos_go_has_a_connection_for_each_sender_from_then_on(monkeypatch, context, peer):
-    monkeypatch.setattr(outbound, "PROBE_SECONDS", NEVER)  # however slow this machine is
+    monkeypatch.setattr(lanes, "PROBE_SECONDS", NEVER)  # however slow this machine is
     senders = senders_on(context, 3)
     for number in range(30):
         senders[number % 3].send(peer.pid("x"), "ping", b"%d" % number)
@@ -518,7 +519,7 @@ def test_a_late_answer_as_mesos_gos_still_tells_senders_apart(context, peer):
     connection = peer.accept()
     connection.requests(2)
     connection.send(GO_ACCEPTED * 2)
-    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
+    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is lanes.Kind.PER_SENDER)
     for sender in senders:
         sender.send(peer.pid("x"), "late")
     # The one that this connection began with stays on it: that is whom mesos-go believes all of it to come from.
@@ -535,7 +536,7 @@ def test_a_sender_that_gets_a_connection_of_its_own_does_not_overtake_what_it_se
     shared = peer.accept()
     shared.requests(2)
     shared.send(GO_ACCEPTED)
-    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
+    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is lanes.Kind.PER_SENDER)
     senders[1].send(peer.pid("x"), "late")
     assert not peer.is_called(0.3)
     shared.send(GO_ACCEPTED)
@@ -549,7 +550,7 @@ def test_a_sender_keeps_its_connection_whoever_names_it(context, peer):
     connection = peer.accept()
     connection.request()
     connection.send(GO_ACCEPTED)
-    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
+    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is lanes.Kind.PER_SENDER)
     for number in range(20):
         sender.send(peer.pid("x"), "own", b"%d" % number)
         context.send(PID.from_string(str(sender.pid)), peer.pid("x"), "for_it", b"%d" % number)
@@ -564,7 +565,7 @@ def test_a_sender_keeps_its_connection_when_it_was_shared_before(context, peer):
     connection = peer.accept()
     connection.requests(2)  # nobody answered for a tenth of a second, so both came on one
     connection.send(GO_ACCEPTED)
-    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is outbound.Kind.PER_SENDER)
+    eventually(lambda: context._node.peers[peer.ip, peer.port].kind is lanes.Kind.PER_SENDER)
     context.send(PID.from_string(str(senders[0].pid)), peer.pid("x"), "late")
     assert connection.request().sender == senders[0].pid
     assert not peer.is_called()
