@@ -24,21 +24,20 @@ from ._aio.outbound import Outgoing
 from ._aio.peers import Lane, Peer
 from ._aio.portal import Portal
 from ._aio.sockets import close_descriptor
-from ._ask import Ask
+from ._asking import Asking
 from ._names import Names
-from ._runtime.asks import Asks, Pending
 from ._runtime.cell import ENDED, CallEvent, Cell, Event, ExitedEvent, InitializeEvent
 from ._runtime.handlers import find_method, tables_of
 from ._runtime.scheduler import Scheduler
 from ._serving import Serving
 from ._watching import Watching
-from .errors import AskError, AskTimeout, ContextStopped, InvalidMethod, InvalidProcess, MalformedBody
+from .errors import ContextStopped, InvalidMethod, InvalidProcess, MalformedBody
 from .http.exchange import SERVER, plain_response
-from .messages import DeadLetter, Envelope, Message
+from .messages import DeadLetter, Envelope
 from .pid import PID, format_address, local_pid
 from .settings import is_own, is_wildcard
-from .wire.decoder import EXITED, LINK, ONE_TIME, HeadBudget, Request
-from .wire.encoder import as_bytes, check_name, encode_head
+from .wire.decoder import HeadBudget, Request
+from .wire.encoder import EXITED, LINK, ONE_TIME, as_bytes, check_destination, encode_head
 
 if TYPE_CHECKING:
     from .context import Context
@@ -47,11 +46,9 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("compactor")
 
 Address = tuple[str, int]
-Convert = Callable[[PID, str, bytes], Any]
 
 _MOST_ROUTES: Final = 65_536
 _POLL_SECONDS: Final = 0.005  # only while the context stops, when many things end on their own
-_RESERVED: Final = (LINK, EXITED)
 
 
 class LocalOut(Envelope):
@@ -90,7 +87,6 @@ class Node:
         self.thread = -1  # ident of the loop's thread, once it runs
         self.bound = bound
         self.address = own
-        self.token = f"{random.getrandbits(48):012x}"
         self.random = random.Random()  # noqa: S311 - for pauses and incarnations, not for secrets
         self.heads = HeadBudget()
         self.body_limit: int = context.body_limit
@@ -107,8 +103,9 @@ class Node:
         # Processes:
         self.cells: dict[str, Cell] = {}
         self.watching = Watching(self, context.link_silence)
-        self.asks = Asks()
-        self.ask_number = 0
+        self.asking = Asking(self)
+        self.asks = self.asking.asks
+        self.ask = self.asking.ask
         self.stopping = False
         # Connections:
         self.connections: set[Inbound] = set()
@@ -148,14 +145,14 @@ class Node:
             if out is not None:
                 out.put(body)
             else:
-                self._send(sender, to, name, body)
+                self.send_now(sender, to, name, body)
         else:
             out = self._routes.get((sender, to, name))
             if out is not None:
                 self.portal.post(out, body)
             else:
-                _check(to, name)
-                self.portal.submit(self._send, sender, to, name, body)
+                check_destination(to, name)
+                self.portal.submit(self.send_now, sender, to, name, body)
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
         """Run something on the context's thread: now when this is it, else soon."""
@@ -175,18 +172,6 @@ class Node:
     def terminate(self, cell: Cell, inject: bool = True) -> None:
         """End a process."""
         self.call(cell.terminate, "terminated", inject)
-
-    def ask(
-        self, to: PID, name: str, body: Any = None, timeout: float | None = 30.0, convert: Convert | None = None
-    ) -> Ask[Any]:
-        """Ask a process; see `Process.ask`."""
-        _check(to, name)
-        body = as_bytes(body)
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"the timeout of an ask is a number of seconds from 0, or None, not {timeout!r}")
-        ask: Ask[Any] = Ask(self, timeout)
-        self.call(self._ask, ask, to, name, body, timeout, convert)
-        return ask
 
     def on_loop(self) -> bool:
         """Whether this is the context's thread, with the loop running in it: nothing may block here."""
@@ -306,7 +291,16 @@ class Node:
         """Spawn on the context's own thread: a plain `initialize` runs at once."""
         cell = self.bind(process)
         raised: list[BaseException] = []
-        cell.serve_first(InitializeEvent(lambda error: raised.append(error) if error is not None else None))
+        returned = False
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                if returned:  # nobody is there any more to whom it could be raised
+                    self.handler_raised(cell, "initialize", None, error)
+                raised.append(error)
+
+        cell.serve_first(InitializeEvent(done))
+        returned = True
         if raised:
             raise raised[0]
         return cell.pid
@@ -364,13 +358,14 @@ class Node:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, sender: PID, to: PID, name: str, body: bytes) -> None:
+    def send_now(self, sender: PID, to: PID, name: str, body: bytes) -> None:
+        """Send a message; on the context's thread."""
         out = self._routes.get((sender, to, name))
         if out is None:
-            _check(to, name)
+            check_destination(to, name)
             address = self.names.at_once(to)
             if address is None:
-                again = partial(self._send, sender, to, name, body)
+                again = partial(self.send_now, sender, to, name, body)
                 address = self.names.resolve(to, again, partial(self.undelivered, sender, to, name, len(body)))
                 if address is None:
                     return
@@ -390,7 +385,7 @@ class Node:
                 self._remember(sender, to, name, out)
             out.put(body)
         elif to.id.startswith(ONE_TIME):
-            self._to_one_time(Envelope(sender, to.id, name), body)
+            self.asking.answered(Envelope(sender, to.id, name), body)
         else:
             self.undelivered(sender, to, name, len(body), "no such process")
 
@@ -398,7 +393,7 @@ class Node:
         """A remembered route leads nowhere any more: its process has ended, or lanes have changed. Find another."""
         if self._routes.get((out.sender, out.to, out.name)) is out:
             del self._routes[out.sender, out.to, out.name]
-        self._send(out.sender, out.to, out.name, body)
+        self.send_now(out.sender, out.to, out.name, body)
 
     def _remember(self, sender: PID, to: PID, name: str, out: LocalOut | Outgoing) -> None:
         if len(self._routes) >= _MOST_ROUTES:
@@ -414,7 +409,7 @@ class Node:
     def forward(self, sender: PID, to: PID, name: str, body: bytes) -> None:
         """Pass a delegated message on, with its sender."""
         self.counters["delegated"] += 1
-        self._send(sender, to, name, body)
+        self.send_now(sender, to, name, body)
 
     def peer(self, address: Address) -> Peer:
         """Return the peer at an address."""
@@ -432,45 +427,6 @@ class Node:
     def jitter(self) -> float:
         """Return a random factor for a pause."""
         return self.random.uniform(0.5, 1.0)
-
-    # --- questions ----------------------------------------------------------------------------------------------------
-
-    def _ask(
-        self, ask: Ask[Any], to: PID, name: str, body: bytes, timeout: float | None, convert: Convert | None
-    ) -> None:
-        self.ask_number += 1
-        id_ = f"{ONE_TIME}{self.token}-{self.ask_number:x}"
-
-        def finish(answer: tuple[PID, str, bytes] | None, reason: str) -> None:
-            if answer is None:
-                kind = AskTimeout if reason == "timed out" else AskError
-                ask.finish(None, kind(f"{to} did not answer {name!r}: {reason}", reason))
-                return
-            try:
-                ask.finish(convert(*answer) if convert is not None else Message(*answer), None)
-            except AskError as error:
-                self.counters["protobuf_errors"] += 1
-                ask.finish(None, error)
-
-        pending = Pending(to, finish)
-        self.asks.add(id_, pending)
-        if timeout is not None:
-            pending.timer = self.loop.call_later(timeout, self._ask_timed_out, id_)
-        if self.stopping:
-            self.asks.failed(id_, "the context stopped")
-            return
-        self._send(local_pid(self.address, id_), to, name, body)
-
-    def _ask_timed_out(self, id_: str) -> None:
-        self.counters["asks_timed_out"] += 1
-        self.asks.failed(id_, "timed out")
-
-    def _to_one_time(self, envelope: Envelope, body: bytes) -> bool:
-        """Take the answer to a question; False when the question has ended before."""
-        answered = self.asks.answered(envelope.id, envelope.sender, envelope.name, body)
-        if not answered:
-            self.counters["late_answers"] += 1
-        return answered
 
     # --- links --------------------------------------------------------------------------------------------------------
 
@@ -525,7 +481,7 @@ class Node:
     def undeliverable(self, envelope: Envelope, body: bytes) -> bytes:
         """Take a message to an id that is no process."""
         if envelope.id.startswith(ONE_TIME):
-            return ACCEPTED if self._to_one_time(envelope, body) else _NO_SUCH_PROCESS
+            return ACCEPTED if self.asking.answered(envelope, body) else _NO_SUCH_PROCESS
         to = local_pid(self.address, envelope.id)
         self.undelivered(envelope.sender, to, envelope.name, len(body), "no such process", answered=True)
         return _NO_SUCH_PROCESS
@@ -570,8 +526,6 @@ class Node:
             self.counters["protobuf_errors"] += 1
             log.warning("%s: dropped %r from %s: %s", cell.pid, what, sender, error)
             return
-        if what == "initialize":
-            return  # raised where the spawn was called
         self.counters["handler_errors"] += 1
         source = f" from {sender}" if sender is not None else ""
         log.error("%s: the handler of %r%s raised", cell.pid, what, source, exc_info=error)
@@ -667,13 +621,3 @@ async def turns(number: int) -> None:
     """Let the loop come round some times."""
     for _ in range(number):
         await asyncio.sleep(0)
-
-
-def _check(to: PID, name: str) -> None:
-    if not isinstance(to, PID):
-        raise TypeError(f"a message is sent to a PID, not {to!r}; PID.from_string parses text")
-    check_name(name)
-    if name in _RESERVED:
-        raise ValueError(f"the message name {name!r} is reserved for links")
-    if to.port == 0:
-        raise ValueError(f"nothing can be sent to {to}: port 0 is nowhere")

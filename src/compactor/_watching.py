@@ -22,8 +22,8 @@ from .http.exchange import SERVER, plain_response
 from .messages import Envelope
 from .pid import PID
 from .wire.answers import Answer
-from .wire.decoder import EXITED, LINK, Request
-from .wire.encoder import encode_head
+from .wire.decoder import Request
+from .wire.encoder import EXITED, LINK, encode_head
 
 if TYPE_CHECKING:
     from ._node import Node

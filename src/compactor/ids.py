@@ -10,7 +10,7 @@ _lock = threading.Lock()
 
 
 def unique_id(prefix: str = "") -> str:
-    """Return `prefix(1)`, `prefix(2)`, ... as libprocess's ID::generate does (libprocess.md 1.4). Any thread."""
+    """Return `prefix(1)`, `prefix(2)`, ... as libprocess's ID::generate does. Any thread."""
     with _lock:
         _counters[prefix] += 1
         return f"{prefix}({_counters[prefix]})"

@@ -14,7 +14,7 @@ from ._runtime.handlers import FunctionT, mark_handler, mark_route
 from .errors import ProcessError, UnboundProcess
 from .ids import unique_id
 from .pid import PID, check_id
-from .wire.decoder import ONE_TIME
+from .wire.encoder import ONE_TIME
 
 if TYPE_CHECKING:
     from ._ask import Ask

@@ -279,3 +279,23 @@ def test_a_one_time_pid_of_an_ask_does_not_count_as_a_process_of_the_context(con
     wait_for(holder.holding)
     assert context.pid == pid
     holder.release(other_context)
+
+
+def test_an_asynchronous_initialize_that_raises_behind_a_spawn_in_a_handler_is_logged_and_counted(context, caplog):
+    class Late(Process):
+        async def initialize(self):
+            await asyncio.sleep(0)
+            raise LookupError("too late to be raised")
+
+    class Spawner(Recorder):
+        @install("go")
+        def go(self, from_pid, body):
+            self.seen.put(self.context.spawn(Late("late")))
+
+    spawner = Spawner("spawner")
+    context.spawn(spawner)
+    spawner.send(spawner.pid, "go")
+    pid = spawner.take()
+    eventually(lambda: context.statistics()["handler_errors"] == 1)
+    assert pid not in context
+    assert "too late to be raised" in caplog.text

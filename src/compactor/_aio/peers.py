@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ..pid import PID, format_address
 from ..wire.answers import Answer
-from ..wire.decoder import ONE_TIME
+from ..wire.encoder import ONE_TIME
 from .outbound import ANSWER_SECONDS, Address, Connection, Network, Outgoing
 from .sockets import reason_of
 

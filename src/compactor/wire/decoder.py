@@ -24,13 +24,9 @@ from typing import Final
 from ..messages import Envelope
 from ..pid import PID
 from .chunked import ChunkedBody
+from .encoder import EXITED, LINK, ONE_TIME
 from .head import AGENT_COMPACTOR, MAX_HEAD, BadRequest, Head, Refusal, parse_head
 from .head import early_error as _early_error
-
-LINK: Final = "__link__"
-EXITED: Final = "__exited__"
-ONE_TIME: Final = "__ask__"
-"""How the ids of one-time PIDs begin: their heads never come twice, so they are never remembered."""
 
 _BY_LENGTH: Final = 0
 _BY_CHUNK: Final = 1
@@ -369,6 +365,7 @@ class Decoder:
         self._remember(data, pos, cut, end, kind, envelope)
 
     def _remember(self, data: bytes, pos: int, cut: int, end: int, kind: int, envelope: Envelope) -> None:
+        # The head of a one-time PID never comes twice.
         if not (envelope.id.startswith(ONE_TIME) or envelope.sender.id.startswith(ONE_TIME)):
             self._table.offer(data[pos:cut], (kind, envelope, data[cut:end]))
 

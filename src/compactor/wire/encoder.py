@@ -8,11 +8,18 @@ that remembers heads finds the only varying part at the end.
 from __future__ import annotations
 
 import re
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from .._version import VERSION
 from ..pid import ID_SAFE, NOBODY, PID, format_address
 from .grammar import ESCAPED
+
+LINK: Final = "__link__"
+EXITED: Final = "__exited__"
+"""The message names of the link extension (docs/protocol.md)."""
+ONE_TIME: Final = "__ask__"
+"""How the ids of one-time PIDs begin, from which questions are sent."""
 
 _NAME = re.compile(r"[!-~]*")
 _NOT_IN_NAME = re.compile(r"[?#]")
@@ -20,7 +27,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._~()-]*")
 
 
 def check_name(name: str) -> None:
-    """Raise when `name` cannot be a message name: it is written into the request line as it is (libprocess.md 3.3).
+    """Raise when `name` cannot be a message name: it is written into the request line as it is.
 
     Raises:
         TypeError: it is no `str`.
@@ -33,6 +40,22 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be a message name: use printable ASCII without white space, '?' and '#', "
             "for it travels unescaped in the request line"
         )
+
+
+def check_destination(to: PID, name: str) -> None:
+    """Raise when nothing can be sent to `to` under that name.
+
+    Raises:
+        TypeError: `to` is no PID, or `name` no `str`.
+        ValueError: `name` cannot travel or is reserved, or `to` is nowhere.
+    """
+    if not isinstance(to, PID):
+        raise TypeError(f"a message is sent to a PID, not {to!r}; PID.from_string parses text")
+    check_name(name)
+    if name in (LINK, EXITED):
+        raise ValueError(f"the message name {name!r} is reserved for links")
+    if to.port == 0:
+        raise ValueError(f"nothing can be sent to {to}: port 0 is nowhere")
 
 
 def as_bytes(body: object) -> bytes:
