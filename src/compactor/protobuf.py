@@ -1,7 +1,6 @@
 """Processes that speak protocol buffers: `ProtobufProcess`.
 
-On the wire the message name is the full name of the protobuf type and the body its serialization, nothing else
-(libprocess.md 8).
+On the wire the message name is the full name of the protobuf type and the body its serialization, nothing else.
 """
 
 from __future__ import annotations
