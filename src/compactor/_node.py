@@ -47,6 +47,7 @@ log: Final = logging.getLogger("compactor")
 
 Address = tuple[str, int]
 
+_BREATH_SECONDS: Final = 0.00002  # what the system makes of it is some tens of microseconds
 _MOST_ROUTES: Final = 65_536
 _POLL_SECONDS: Final = 0.005  # only while the context stops, when many things end on their own
 
@@ -91,7 +92,8 @@ class Node:
         self.heads = HeadBudget()
         self.body_limit: int = context.body_limit
         self.idle_seconds: float = context.idle_seconds
-        self.scheduler = Scheduler(time.monotonic, self._ask_turn, self._flush)
+        breathe = (lambda: None) if interruptible else partial(time.sleep, _BREATH_SECONDS)
+        self.scheduler = Scheduler(time.monotonic, self._ask_turn, self._flush, breathe)
         self.stepper = Stepper(loop)
         self.portal = Portal(loop, self._drain)
         self.step = self.stepper.step
@@ -523,12 +525,12 @@ class Node:
     def handler_raised(self, cell: Cell, what: str, sender: PID | None, error: BaseException) -> None:
         """User code raised: log it once, count it, go on."""
         if isinstance(error, MalformedBody):
-            self.counters["protobuf_errors"] += 1
             log.warning("%s: dropped %r from %s: %s", cell.pid, what, sender, error)
+            self.counters["protobuf_errors"] += 1
             return
-        self.counters["handler_errors"] += 1
         source = f" from {sender}" if sender is not None else ""
         log.error("%s: the handler of %r%s raised", cell.pid, what, source, exc_info=error)
+        self.counters["handler_errors"] += 1  # behind the log, so that whoever sees it counted finds it there
 
     def statistics(self) -> dict[str, int]:
         """Return all counters. Any thread: what is read is a moment ago."""

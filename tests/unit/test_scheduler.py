@@ -1,10 +1,12 @@
 """Whose turn it is (`_runtime/scheduler.py`): counted on a host that is cranked by hand."""
 
+from collections import deque
+
 import pytest
 
 from compactor import Process
 from compactor._runtime.cell import QUANTUM
-from compactor._runtime.scheduler import BUDGET
+from compactor._runtime.scheduler import BREATH_SECONDS, BUDGET, TURN_SECONDS, Scheduler
 
 from .cranked import Actor, World
 
@@ -238,3 +240,35 @@ def test_a_class_without_hooks_runs_as_well(world):
     world.post(cell, "what")
     world.settle()
     assert world.unhandled == ["what"]
+
+
+def test_a_loop_that_is_always_busy_breathes_now_and_then_and_an_idle_one_does_not():
+    now, breaths, asked = [0.0], [], []
+    scheduler = Scheduler(lambda: now[0], lambda: asked.append(True), lambda: None, lambda: breaths.append(now[0]))
+
+    class Endless:
+        busy = False
+
+        def __init__(self):
+            self.mailbox = deque([object()])
+
+        def run(self, quantum):
+            now[0] += TURN_SECONDS * 2  # so that one is enough for a turn
+            return 1
+
+        def rest(self):
+            pass
+
+    cell = Endless()
+    scheduler.enqueue(cell)
+    while now[0] < BREATH_SECONDS * 10:
+        scheduler.turn()
+    assert 4 <= len(breaths) <= 10
+    cell.mailbox = deque()
+    scheduler.turn()
+    breaths.clear()
+    now[0] += BREATH_SECONDS * 10
+    cell.mailbox = deque([object()])
+    scheduler.enqueue(cell)
+    scheduler.turn()
+    assert breaths == []

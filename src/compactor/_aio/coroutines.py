@@ -13,6 +13,7 @@ import contextvars
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 
@@ -118,15 +119,17 @@ class Stepper:
         Return True when it has ended well, raise when it has raised. Return False when it goes on: `done` is called
         later, with its error or None.
         """
-        if isinstance(awaitable, Generator):
-            awaitable = _run_generator(awaitable)
-        if isinstance(awaitable, asyncio.Future):
+        coroutine: Coroutine[Any, Any, Any]
+        if type(awaitable) is CoroutineType:
+            coroutine = awaitable
+        elif isinstance(awaitable, asyncio.Future):
             if awaitable.done():
                 awaitable.result()
                 return True
             awaitable.add_done_callback(lambda future: done(_error_of(future)))
             return False
-        coroutine = awaitable if isinstance(awaitable, Coroutine) else _await(awaitable)
+        else:
+            coroutine = _run_generator(awaitable) if isinstance(awaitable, Generator) else _await(awaitable)
         if self._stepping or asyncio.current_task(self._loop) is not None:
             # Inside another coroutine's step there is a current task already: this one gets its own.
             self._follow(self._loop.create_task(coroutine), done)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..messages import Envelope
@@ -358,7 +359,7 @@ class Cell:
 
     def _follow(self, result: Any, what: Envelope) -> bool:
         """Run what a handler returned, when it can be awaited; True when the cell has to wait for it."""
-        if not isinstance(result, _GOES_ON):
+        if type(result) is not CoroutineType and not isinstance(result, _GOES_ON):
             return False
 
         def done(error: BaseException | None) -> None:

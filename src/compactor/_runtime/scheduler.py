@@ -17,6 +17,8 @@ from .cell import QUANTUM, Cell
 BUDGET: Final = 256
 TURN_SECONDS: Final = 0.002
 _ASK_AFTER: Final = 64
+BREATH_SECONDS: Final = 0.005
+"""How long the loop may be busy without a pause in which another thread can take the interpreter's lock."""
 _SPARE_MAILBOXES: Final = 256
 
 
@@ -29,16 +31,39 @@ class Scheduler:
         clock: monotonic seconds.
         ask_turn: asks the loop to call `turn` soon.
         flush: called at the end of each run, to let what was sent leave in one write.
+        breathe: called now and then while there is always more to do. A busy loop gives the interpreter's lock away at
+            each of its system calls, but for so short a time that a thread that waits for it wakes up too late, again
+            and again; only a real pause lets it in.
     """
 
-    __slots__ = ("_ask_turn", "_asked", "_clock", "_flush", "_running", "_spare", "_spent", "current", "ready")
+    __slots__ = (
+        "_ask_turn",
+        "_asked",
+        "_breathe",
+        "_busy_since",
+        "_clock",
+        "_flush",
+        "_running",
+        "_spare",
+        "_spent",
+        "current",
+        "ready",
+    )
 
-    def __init__(self, clock: Callable[[], float], ask_turn: Callable[[], None], flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        ask_turn: Callable[[], None],
+        flush: Callable[[], None],
+        breathe: Callable[[], None] = lambda: None,
+    ) -> None:
         self.ready: deque[Cell] = deque()
         self.current: Cell | None = None  # whose handler runs, for who waits for it in vain; any thread may read it
         self._clock = clock
         self._ask_turn = ask_turn
         self._flush = flush
+        self._breathe = breathe
+        self._busy_since: float | None = None  # there has been more to do at the end of each run since
         self._asked = False
         self._running = False
         self._spent = 0
@@ -99,6 +124,13 @@ class Scheduler:
         self._flush()
         if ready or self._spent > _ASK_AFTER:
             self.ask()
+        if not ready:
+            self._busy_since = None
+        elif self._busy_since is None:
+            self._busy_since = self._clock()
+        elif self._clock() - self._busy_since > BREATH_SECONDS:
+            self._breathe()
+            self._busy_since = self._clock()
 
     def borrow_mailbox(self) -> deque[Any]:
         """Give an empty mailbox, used before when there is one."""
