@@ -414,7 +414,10 @@ class Context:
             node.spawn_for(process, finished)
 
         id_ = process._compactor_id
-        self._wait_for(node, begin, f"the initialize of {id_!r}", SPAWN_SECONDS)
+        if not self._wait_for(node, begin, SPAWN_SECONDS):
+            busy = node.scheduler.current
+            where = f"; a handler of {busy.pid} does not return" if busy is not None else ""
+            raise ContextError(f"waited {SPAWN_SECONDS:g} s for the initialize of {id_!r}{where}")
         if not result:
             raise ContextStopped(f"{self} was stopped before {id_!r} was initialized")
         pid, error = result[0]
@@ -423,19 +426,16 @@ class Context:
         assert pid is not None
         return pid
 
-    def _wait_for(
-        self, node: Node, begin: Callable[[Callable[[], None]], None], what: str, timeout: float | None
-    ) -> bool:
-        """Have `begin(done)` run on the context's thread and wait for `done`; the context's end ends the wait too."""
+    def _wait_for(self, node: Node, begin: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
+        """Have `begin(done)` run on the context's thread and wait for `done`; the context's end ends the wait too.
+
+        False when the time was over first.
+        """
         event = threading.Event()
         self._waits.add(event)
         try:
             node.portal.submit(begin, event.set)
-            if not event.wait(timeout) and timeout == SPAWN_SECONDS:
-                busy = node.scheduler.current
-                where = f"; a handler of {busy.pid} does not return" if busy is not None else ""
-                raise ContextError(f"waited {timeout:g} s for {what}{where}")
-            return event.is_set()
+            return event.wait(timeout)
         finally:
             self._waits.discard(event)
 
@@ -450,7 +450,7 @@ class Context:
             return True
         if node.on_loop():
             raise RuntimeError("wait() on the context's own thread would wait for itself: link instead")
-        return self._wait_for(node, lambda done: node.when_ended(pid, done), f"the end of {pid}", timeout)
+        return self._wait_for(node, lambda done: node.when_ended(pid, done), timeout)
 
     def terminate(self, pid: PID, inject: bool = True) -> None:
         """End a local process after the event it handles; with `inject=False` after all that is queued for it now.

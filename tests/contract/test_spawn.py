@@ -299,3 +299,21 @@ def test_an_asynchronous_initialize_that_raises_behind_a_spawn_in_a_handler_is_l
     eventually(lambda: context.statistics()["handler_errors"] == 1)
     assert pid not in context
     assert "too late to be raised" in caplog.text
+
+
+def test_a_spawn_that_waits_too_long_names_its_process_and_a_wait_of_the_same_length_is_just_over(context, monkeypatch):
+    monkeypatch.setattr("compactor.context.SPAWN_SECONDS", 0.05)
+    holder = threading.Event()
+
+    class Slow(Process):
+        async def initialize(self):
+            await asyncio.to_thread(holder.wait, DEADLINE)
+
+    slow, other = Slow("slow"), Process("other")
+    pid = context.spawn(other)
+    try:
+        with pytest.raises(Context.Error, match="slow"):
+            context.spawn(slow)
+        assert context.wait(pid, 0.05) is False
+    finally:
+        holder.set()
